@@ -31,7 +31,7 @@ pub enum ConditionType {
     RegistrySynced,
     /// The desired version meets the promotion rules for the alias. Absent without rules.
     GatesPassed,
-    /// The version is no worse on live traffic. Absent without live rules.
+    /// The version is no worse on live traffic. Absent without live rules, and once nothing is judged or proven.
     LiveRulesPassed,
     /// The HTTPRoute shares the requests as desired. Absent without `spec.traffic`.
     TrafficSplit,
@@ -124,6 +124,8 @@ pub enum Reason {
     NotEnoughTraffic,
     /// The version has all traffic, and no check has an absolute bound: nothing is judged.
     NoBaseline,
+    /// There are live rules, and the rollout has no time in which they judge anything.
+    NotJudged,
     /// The HTTPRoute is not accepted by all its parents yet.
     TrafficPending,
     /// Pods are being exchanged, a few at a time.
@@ -324,6 +326,7 @@ impl Reason {
             | Self::Watching
             | Self::NotEnoughTraffic
             | Self::NoBaseline
+            | Self::NotJudged
             | Self::AsDesired
             | Self::Suspended
             | Self::StartingVersion

@@ -389,8 +389,9 @@ pub struct CanaryStep {
     pub at_least: Duration,
 
     /// How long the step may take. A version that still waits for its approval then loses its share and is
-    /// rejected; if live rules have proven nothing by then, their `whenUndecided` says what happens. The time is stopped while nobody could do anything about it: while the ModelAlias is
-    /// suspended or blocked, the registry cannot be reached, or the Gateways do not accept the route.
+    /// rejected; if live rules have proven nothing by then, their `whenUndecided` says what happens. The time
+    /// is stopped while nobody could do anything about it: while the ModelAlias is suspended or blocked, the
+    /// registry cannot be reached, or the Gateways do not accept the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub at_most: Option<Duration>,

@@ -72,6 +72,7 @@ pub struct RegisteredModelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(rule, !has(rule.live) || rule.aliases.all(name, self.exists_one(other, has(other.live) && name in other.aliases)))").message("only one rule with live names an alias"))]
     pub promotion: Vec<PromotionRule>,
 
     /// Metrics that the status shows for each of the newest versions, in addition to those that `promotion`

@@ -56,9 +56,9 @@ pub struct ServingMetrics {
 }
 
 /// How predictions are counted. `Classes` (the default), for classifiers: how often each value was predicted;
-/// the first 20 values by name, all others as `other`. `Numbers`, for regressions: how many values, their sum and the sum
-/// of their squares. `Disabled`: only whether the model answered. Requests, their status and duration always
-/// count. It cannot be set for the runtime `custom`.
+/// the first 20 values by name, all others as `other`. `Numbers`, for regressions: how many values, their sum
+/// and the sum of their squares. `Disabled`: only whether the model answered. Requests, their status and
+/// duration always count. It cannot be set for the runtime `custom`.
 // An optional field gets this text as its description, not its own.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,

@@ -29,7 +29,7 @@ use crate::{
         serving_metrics::{METRICS_PATH, REQUESTS, STATUS_LABEL},
     },
     cluster::{Events, Guarded, cache::Cache, finalizer},
-    decide::{Action, Decision, Observed, OwnObject, Traffic},
+    decide::{Action, Decision, LiveReport, Observed, OwnObject, Traffic},
     render,
     resolve::Subject,
     state::{
@@ -130,6 +130,8 @@ fn follow_live(effects: &Effects<'_>, subject: &Subject<'_>, decision: &Decision
             let (uid, alias) = (subject.uid.clone(), subject.key.clone());
             effects.live.follow(live::Request { uid, alias, watch, source });
         }
+        // While work is suspended or blocked, evidence is kept.
+        None if decision.report.live == LiveReport::Unchanged => {}
         None => effects.live.forget(&subject.uid),
     }
 }

@@ -318,7 +318,7 @@ fn weight_of(share: ShareIntent) -> Option<u32> {
     }
 }
 
-fn stopped_seconds(known: &CanaryStatus, now: Timestamp) -> i64 {
+pub(super) fn stopped_seconds(known: &CanaryStatus, now: Timestamp) -> i64 {
     let running = known.stopped_since.map_or(0, |since| now.duration_since(since).as_secs().max(0));
     known.stopped_seconds.saturating_add(running)
 }

@@ -102,7 +102,7 @@ pub enum Lifecycle {
     },
 }
 
-fn yes() -> bool {
+fn counts_requests() -> bool {
     true
 }
 
@@ -137,7 +137,7 @@ pub struct ServingIntent {
     /// How long the previous version stays at full size.
     pub warm_for: SignedDuration,
     /// Whether its pods count requests, so that live rules can judge it.
-    #[serde(default = "yes")]
+    #[serde(default = "counts_requests")]
     pub counts_requests: bool,
     /// How long a version is judged by live rules after it got all traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]

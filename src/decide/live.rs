@@ -12,7 +12,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Lifecycle, Observed, ServingIntent, ShareIntent, StrategyIntent};
+use super::{Decision, Lifecycle, Observed, ServingIntent, ShareIntent, StrategyIntent, canary};
 use crate::{
     analysis::{
         ledger::Outage,
@@ -66,7 +66,7 @@ pub struct LiveView {
     pub findings: Vec<Finding>,
     /// Whether samples have stopped.
     pub outage: Option<Outage>,
-    /// Whether many `ModelAliases` became worse at once.
+    /// Whether it became worse while many `ModelAliases` did.
     pub are_many_worse: bool,
     /// When this was found.
     pub at: Timestamp,
@@ -172,7 +172,7 @@ impl Observed {
         let version = canary.version;
         let against = self.serves().filter(|serves| *serves != version)?;
         let step = serving.steps.get(usize::try_from(canary.step).ok()?.checked_sub(1)?)?;
-        let stopped = SignedDuration::from_secs(canary.stopped_seconds);
+        let stopped = SignedDuration::from_secs(canary::stopped_seconds(canary, self.now));
         Some(LiveWatch {
             key: self.watch_key(rule, version, Some(against))?,
             version,
@@ -194,11 +194,9 @@ impl Observed {
         let rule = self.live_rule()?;
         let lasts = serving.watch_for.filter(SignedDuration::is_positive)?;
         let version = self.answers_alone()?;
-        let newest = self.status.history.iter().find(|entry| entry.outcome != Outcome::Rejected)?;
-        let is_new = newest.version == version && newest.outcome == Outcome::Promoted;
-        let began_at = self.remembered(version)?.served_at.filter(|_| is_new)?;
+        let began_at = self.began_to_serve(version)?;
         let previous = self.previous().filter(|previous| *previous != version)?;
-        let has_way_back = self.can_take_over(previous, serving) && self.rejection(version, None).is_none();
+        let is_warm = self.cluster.workloads.get(&previous).is_some_and(|workload| workload.desired > 0);
         let is_due = self.now < began_at.checked_add(serving.warm_for).unwrap_or(Timestamp::MAX);
         Some(LiveWatch {
             key: self.watch_key(rule, version, None)?,
@@ -210,7 +208,30 @@ impl Observed {
             began_at,
             rule: rule.clone(),
         })
-        .filter(|_| has_way_back && is_due && serving.strategy == StrategyIntent::BlueGreen)
+        .filter(|_| is_warm && is_due && self.rejection(version, None).is_none())
+        .filter(|_| serving.strategy == StrategyIntent::BlueGreen)
+    }
+
+    /// Returns when the version got all traffic as a new one, or again after its traffic had shown it to be
+    /// worse. A rollback is not judged.
+    fn began_to_serve(&self, version: Version) -> Option<Timestamp> {
+        let regressed = self
+            .status
+            .rejected
+            .iter()
+            .find(|rejection| rejection.version == version && rejection.reason == Reason::Regressed);
+        let mut history = self.status.history.iter();
+        let entry = history.find(|entry| {
+            let is_again = regressed.is_some_and(|rejection| rejection.at <= entry.at);
+            entry.version == version
+                && (entry.outcome == Outcome::Promoted || (entry.outcome == Outcome::RolledBack && is_again))
+        });
+        entry.map(|entry| entry.at)
+    }
+
+    /// Whether a version that has all traffic can be given up now.
+    fn has_way_back(&self, serving: &ServingIntent, watch: &LiveWatch) -> bool {
+        watch.step.is_some() || self.previous().is_some_and(|previous| self.can_take_over(previous, serving))
     }
 
     /// Returns what is to be counted now; `canary` is the step that a version is in.
@@ -259,7 +280,7 @@ pub(super) fn given_up(observed: &Observed, serving: &ServingIntent) -> Option<(
     let watch = observed.live_watch(serving, canary)?;
     let conclusion = observed.conclusion(&watch).filter(|conclusion| conclusion.next == Move::Back)?;
     let version = watch.version;
-    if observed.rejection(version, None).is_some() {
+    if observed.rejection(version, None).is_some() || !observed.has_way_back(serving, &watch) {
         return None;
     }
     let message = match conclusion.verdict {
@@ -284,37 +305,44 @@ pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
         decision.report.live = if may_have_rules { LiveReport::Unchanged } else { LiveReport::NoRules };
         return decision;
     }
-    decision.report.live = LiveReport::AtRest;
-    if let Some(rejection) = &decision.rejection {
-        let cause = ReasonMessage::new(rejection.reason, rejection.message.clone());
-        if is_about_traffic(rejection.reason) {
-            decision.report.live = LiveReport::Reported(ConditionStatus::False, cause);
-        }
-        return decision;
-    }
-    let held = decision.target.and_then(|target| observed.rejection(target, None));
-    if let Some(held) = held.filter(|held| is_about_traffic(held.reason)) {
-        let cause = ReasonMessage::new(held.reason, held.message.clone());
-        decision.report.live = LiveReport::Reported(ConditionStatus::False, cause);
-        return decision;
-    }
-    let Some(serving) = observed.intent.serving.as_ref() else { return decision };
-    let Some(watch) = observed.live_watch(serving, decision.canary.as_ref()) else { return decision };
-    if !serving.counts_requests {
-        let message = format!(
-            "version {} is to be judged by its live traffic, but its pods do not count requests: set \
-             spec.serving.metrics.port, where a server of the runtime custom shows its metrics",
-            watch.version
-        );
-        let cause = ReasonMessage::new(Reason::MetricsMissing, message);
+    let Some(serving) = observed.intent.serving.as_ref().filter(|serving| is_judged(serving)) else {
+        let message = "the live rules judge nothing here: set spec.rollout.strategy to Canary, or \
+                       spec.rollout.watchFor";
+        let cause = ReasonMessage::new(Reason::NotJudged, message);
         decision.report.live = LiveReport::Reported(ConditionStatus::Unknown, cause);
         return decision;
+    };
+    let target = decision.target.and_then(|target| observed.rejection(target, None));
+    let given_up = decision.rejection.as_ref().or(target).filter(|it| is_about_traffic(it.reason));
+    let given_up = given_up.map(|it| (it.version, ReasonMessage::new(it.reason, it.message.clone())));
+    let watch = observed.live_watch(serving, decision.canary.as_ref());
+    let watch = watch.filter(|watch| given_up.as_ref().is_none_or(|(version, _)| *version != watch.version));
+    decision.report.live = match (&given_up, &watch) {
+        (Some((_, cause)), _) => LiveReport::Reported(ConditionStatus::False, cause.clone()),
+        (None, Some(watch)) if serving.counts_requests => report(watch, observed.conclusion(watch).as_ref()),
+        (None, Some(watch)) => not_counted(watch),
+        (None, None) => LiveReport::AtRest,
+    };
+    if let Some(watch) = watch.filter(|_| serving.counts_requests) {
+        decision.wake = decision.wake.into_iter().chain(look_again(observed, serving, &watch)).min();
+        decision.live = Some(watch);
     }
-    let conclusion = observed.conclusion(&watch);
-    decision.report.live = report(&watch, conclusion.as_ref());
-    decision.wake = decision.wake.into_iter().chain(look_again(observed, serving, &watch)).min();
-    decision.live = Some(watch);
     decision
+}
+
+/// Whether there is a time in which live rules can judge a version.
+fn is_judged(serving: &ServingIntent) -> bool {
+    serving.strategy == StrategyIntent::BlueGreen
+        && (!serving.steps.is_empty() || serving.watch_for.is_some_and(|lasts| lasts.is_positive()))
+}
+
+fn not_counted(watch: &LiveWatch) -> LiveReport {
+    let message = format!(
+        "version {} is to be judged by its live traffic, but its pods do not count requests: set \
+         spec.serving.metrics.port, where a server of the runtime custom shows its metrics",
+        watch.version
+    );
+    LiveReport::Reported(ConditionStatus::Unknown, ReasonMessage::new(Reason::MetricsMissing, message))
 }
 
 fn is_about_traffic(reason: Reason) -> bool {
@@ -344,8 +372,23 @@ fn report(watch: &LiveWatch, conclusion: Option<&Conclusion>) -> LiveReport {
         | Verdict::Suspect
         | Verdict::NotJudged => ConditionStatus::Unknown,
     };
-    let message = format!("version {version}{beside}: {}", conclusion.message);
+    let message = format!("version {version}{beside}: {}{}", conclusion.message, next_step(conclusion));
     LiveReport::Reported(status, ReasonMessage::new(reason(conclusion), message))
+}
+
+/// What a person can do about a verdict that does not change by itself: the end of a sentence.
+fn next_step(conclusion: &Conclusion) -> &'static str {
+    match reason(conclusion) {
+        Reason::MetricsUnreachable | Reason::MetricsMissing => {
+            "; let Laurel's pod reach the port `metrics` of the pods of each version; pods of an earlier release of \
+             Laurel, or without its meter, count nothing until they are replaced"
+        }
+        Reason::ManyRegressed => {
+            "; other ModelAliases became worse at the same time, so this is not believed: find the common cause, then \
+             request another version, or set the annotation laurel.dev/retry to a new value to judge it anew"
+        }
+        _ => "",
+    }
 }
 
 /// Returns when time alone changes something: a step may take no longer, the way back ends, or there have

@@ -209,7 +209,9 @@ fn live_rules(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEve
     );
     let was_long = before.watch.as_ref().is_some_and(|watch| watch.unknown_for_long);
     if let (true, Some(now)) = (watch.unknown_for_long && !was_long, now) {
-        let since = watch.unknown_since.map_or_else(String::new, |since| format!(" since {since}"));
+        let since = watch
+            .unknown_since
+            .map_or_else(String::new, |since| format!(" since {}", since.strftime("%Y-%m-%dT%H:%M:%SZ")));
         let message = format!("there are no data about version {}{since}: {}", watch.version, now.message);
         events.push(warning(now.reason, message));
     }

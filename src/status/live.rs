@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     api::{
-        condition::ConditionType,
+        condition::{ConditionType, Reason},
         live::{WatchStatus, WatchedCheck, WatchedRequests},
     },
     decide::{Decision, LiveReport, LiveView, LiveWatch, Observed, unknown_until},
@@ -59,13 +59,18 @@ fn checks(view: &LiveView) -> Vec<WatchedCheck> {
     view.findings.iter().map(check).collect()
 }
 
-/// Whether the condition is there. At rest, what was proven stays.
-pub(super) fn keeps_condition(before: &[Condition], report: &LiveReport) -> bool {
+/// Whether the condition is there. At rest, what was proven of the version that serves stays.
+pub(super) fn keeps_condition(observed: &Observed, report: &LiveReport) -> bool {
     let type_: &str = ConditionType::LiveRulesPassed.into();
-    let is_proven = |condition: &Condition| condition.type_ == type_ && condition.status == "True";
+    let about = observed.serves().map(|version| [' ', ':'].map(|end| format!("version {version}{end}")));
+    let is_about = |condition: &Condition| about.iter().flatten().any(|it| condition.message.starts_with(it));
+    let is_proven = |condition: &Condition| {
+        let regressed: &str = Reason::Regressed.into();
+        condition.type_ == type_ && (condition.status == "True" || condition.reason == regressed)
+    };
     match report {
         LiveReport::NoRules => false,
-        LiveReport::AtRest => before.iter().any(is_proven),
+        LiveReport::AtRest => observed.status.conditions.iter().any(|it| is_proven(it) && is_about(it)),
         LiveReport::Unchanged | LiveReport::Reported(..) => true,
     }
 }

@@ -95,10 +95,7 @@ pub fn next(
     let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
     for (type_, stays) in [
         (ConditionType::GatesPassed, decision.report.gates != GatesReport::NoRules),
-        (
-            ConditionType::LiveRulesPassed,
-            live::keeps_condition(&observed.status.conditions, &decision.report.live),
-        ),
+        (ConditionType::LiveRulesPassed, live::keeps_condition(observed, &decision.report.live)),
         (ConditionType::TrafficSplit, decision.report.traffic.is_some()),
         (ConditionType::Suspended, is_suspended),
     ] {

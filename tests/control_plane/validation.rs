@@ -245,6 +245,12 @@ fn invalid_live_rules_are_rejected_by_the_api_server() {
                     .to_string(),
             )
             .await?;
+        let twice = json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "live" },
+            "spec": { "promotion": [
+                { "name": "one", "aliases": ["a", "champion"], "live": { "checks": [{ "name": "a", "failures": {} }] } },
+                { "name": "two", "aliases": ["champion"], "live": { "checks": [{ "name": "a", "missing": {} }] } },
+            ] } });
+        refused(fixture, [(twice, "only one rule with live names an alias")]).await?;
         champion_refused(
             fixture,
             &[

@@ -158,11 +158,11 @@ fn promise_3_missing_and_slow_predictions_go_back_and_a_shared_outage_or_no_data
         let serves = |malias: &ModelAlias| alias::version(malias) == good;
         fixture.champion.until_since(asked.accepted, "it is proven to be no worse", PROVEN, serves).await?;
         println!("  {}; in the outage: {}", live_rules(fixture)?, bad_answers(&outage.stop().await));
-        let passed = fixture.champion.seen().into_iter().filter_map(|seen| {
+        let mut passed = fixture.champion.seen().into_iter().rev().filter_map(|seen| {
             alias::condition(&seen.object, ConditionType::LiveRulesPassed)
                 .filter(|live| live.status == "True")
         });
-        let proof = passed.last().context("it was never proven")?.message;
+        let proof = passed.next().context("it was never proven")?.message;
         ensure!(!proof.contains("failures: 0 %"), "it was proven without the outage: {proof}");
 
         // Its pods do not count, so nothing is known.

@@ -165,7 +165,7 @@ impl Ledger {
         let has_stale = self.read(round);
         let gap = self.gap(round);
         if self.weights != round.weights {
-            let is_first = self.weights.is_empty();
+            let is_first = self.opened_at.is_none();
             self.weights.clone_from(&round.weights);
             if !is_first {
                 return self.dropped(round, Dropped::OtherWeights, gap);

@@ -6,7 +6,9 @@
 //! | the same, and many aliases are worse at once | `Suspect` | none |
 //! | one is `Untrusted`, or else `Unknown` | the same | none, for as long as it takes |
 //! | all are `NoWorse` | `NoWorse` | on, once the step lasted `atLeast` |
-//! | anything else | `Undecided` | none until `atMost`, then as `whenUndecided` |
+//! | anything else | `Undecided` | none until `atMost`, then as `whenUndecided` if there were data for `atLeast` |
+//!
+//! Once a version has all traffic, a check that cannot be judged does not matter beside one that can.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -109,7 +111,14 @@ fn outcome(
             return (verdict, found.reason, Move::Stay);
         }
     }
-    let open = findings.iter().find(|it| !matches!(it.verdict, Verdict::NoWorse | Verdict::Worse));
+    let is_open = |it: &&Finding| !matches!(it.verdict, Verdict::NoWorse | Verdict::Worse);
+    let is_judged = |it: &&Finding| it.verdict != Verdict::NotJudged;
+    let has_all_traffic = matches!(progress.phase, Phase::Watch { .. });
+    let open = if has_all_traffic && findings.iter().any(|it| is_judged(&it)) {
+        findings.iter().filter(is_judged).find(is_open)
+    } else {
+        findings.iter().find(is_open)
+    };
     if let Some(open) = open {
         return undecided(open, rules, progress, now);
     }
@@ -146,7 +155,10 @@ fn undecided(
     let waiting = (open.verdict, open.reason);
     match progress.phase {
         Phase::Watch { lasts } if progress.covered >= lasts => (waiting.0, waiting.1, Move::Finish),
-        Phase::Step { at_most: Some(at_most), .. } if now.duration_since(progress.began_at) >= at_most => {
+        // Time in which nothing could be counted is no reason to go on, or to give up.
+        Phase::Step { at_least, at_most: Some(at_most) }
+            if now.duration_since(progress.began_at) >= at_most && progress.covered >= at_least =>
+        {
             let next = match rules.when_undecided {
                 WhenUndecided::Hold => Move::Stay,
                 WhenUndecided::Promote => Move::Advance,

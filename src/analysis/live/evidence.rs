@@ -142,9 +142,11 @@ impl Watch {
         self.last_batch_at = Some(batch.to);
     }
 
-    /// Another step begins: what was covered counts for the one before. The evidence stays.
+    /// Another step begins: what was covered counts for the one before. The evidence stays, except for that
+    /// about the shares: a batch at the end of a step may have requests of the next one.
     pub fn begin_step(&mut self) {
         self.covered = SignedDuration::ZERO;
+        self.split = SplitTest::default();
     }
 
     /// For how long there were data in this step. Time without data does not count.

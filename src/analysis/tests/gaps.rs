@@ -145,6 +145,16 @@ fn other_weights_begin_another_batch() {
 }
 
 #[test]
+fn copies_are_not_taken_for_a_share_in_the_next_step() {
+    let mut ledger = ledger();
+    let copied = |at| Round { weights: Vec::new(), ..round(at) };
+    ledger.fold(&copied(15));
+    assert!(matches!(ledger.fold(&copied(30)), Folded::Batch(_)));
+    let shared = Round { weights: vec![0.95, 0.05], ..round(45) };
+    assert_eq!(ledger.fold(&shared), Folded::Dropped(Dropped::OtherWeights));
+}
+
+#[test]
 fn a_day_without_data_is_unknown_after_two_rounds_and_changes_nothing() {
     let rules = rules();
     for (gap, reason) in [

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use pretty_assertions::assert_eq;
 
-use super::world::{DesiredVersion, Event, Reconcile, Shows, Step, World, version};
+use super::world::{DesiredVersion, Event, Reconcile, Registers, Shows, Step, World, version};
 use crate::{
     api::{
         condition::Reason,
@@ -141,6 +141,72 @@ fn at_the_end_of_a_step_without_data_nothing_happens() {
         world.live(300);
         assert_eq!((share(&world, 2), world.status.rejected.len()), (5, 0), "{when}");
     }
+}
+
+#[test]
+fn data_that_return_after_the_end_of_a_step_decide_nothing_at_once() {
+    for when in ["Promote", "Reject"] {
+        let rule = format!("{{checks: [{{name: failures, failures: {{}}}}], whenUndecided: {when}}}");
+        let mut world = canary(&rule, &[Step::weight(5).within(30)]);
+        world.serving().steps[0].at_least = SignedDuration::from_secs(20);
+        world.shows(version(2), Shows::NoData);
+        world.live(300);
+        world.shows(version(2), Shows::Nothing);
+        world.live(15);
+        assert_eq!((share(&world, 2), world.status.rejected.len()), (5, 0), "{when}");
+        world.live(30);
+        assert_ne!(share(&world, 2), 5, "{when}");
+    }
+}
+
+#[test]
+fn the_time_of_a_step_is_stopped_while_the_registry_is_away() {
+    let rule = "{checks: [{name: failures, failures: {}}], whenUndecided: Reject}";
+    let mut world = canary(rule, &[Step::weight(5).within(60)]);
+    world.live(40);
+    world.happen(&Event::Registry(Registers::Away));
+    world.live(300);
+    assert_eq!((share(&world, 2), world.status.rejected.len()), (5, 0));
+    world.happen(&Event::Registry(Registers::Fine));
+    world.live(120);
+    assert_eq!(world.status.rejected[0].reason, Reason::Undecided);
+}
+
+#[test]
+fn a_version_that_regressed_with_all_traffic_is_judged_again_after_a_retry() {
+    let mut world = promoted("{checks: [{name: failures, failures: {}, max: 0.05}]}");
+    world.live(20);
+    world.shows(version(2), Shows::Worse);
+    world.live(10);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+    world.intent.retry = Some("again".into());
+    world.live(20);
+    world.happen(&Event::Desired(DesiredVersion::Version(2)));
+    world.live(30);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(1)), "it was still bad");
+    assert_eq!(world.status.rejected.len(), 1);
+}
+
+#[test]
+fn evidence_is_kept_while_work_is_suspended() {
+    let mut world = canary(RULE, &[Step::weight(5)]);
+    world.live(40);
+    let covered = |world: &World| world.observe().live.map(|view| view.covered).unwrap_or_default();
+    let before = covered(&world);
+    world.happen(&Event::Suspend(true));
+    world.live(30);
+    world.happen(&Event::Suspend(false));
+    world.live(5);
+    assert!(covered(&world) >= before, "{:?}", covered(&world));
+}
+
+#[test]
+fn rules_that_can_judge_nothing_say_so() {
+    let mut world = World::new(StrategyIntent::BlueGreen, 1);
+    world.judge_by(RULE);
+    world.settle();
+    assert_eq!(condition(&world, "LiveRulesPassed"), Some(live("Unknown", Reason::NotJudged)));
+    world.promise_of_rest();
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::Watching
         | Reason::NotEnoughTraffic
         | Reason::NoBaseline
+        | Reason::NotJudged
         | Reason::Regressed
         | Reason::Undecided
         | Reason::MetricsUnreachable

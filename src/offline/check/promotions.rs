@@ -8,6 +8,7 @@ use super::{Known, Of};
 use crate::{
     api::{
         ModelAlias, RegisteredModel,
+        model_alias::Strategy,
         names::{ModelName, Version},
         promotion::PromotionRule,
     },
@@ -141,19 +142,34 @@ async fn judge(
         return Ok(reported(Some(version), Verdict::Missing, message));
     }
     let rules = rules_for(&model.spec.promotion, &spec.alias);
+    let live = live_rules(spec, &rules);
+    let rules: Vec<_> = rules.into_iter().filter(PromotionRule::is_gate).collect();
     if rules.is_empty() {
-        let message =
-            format!("version {version} exists in the registry, and there are no rules for {}", spec.alias);
+        let message = format!(
+            "version {version} exists in the registry, and there are no rules for {}{live}",
+            spec.alias
+        );
         return Ok(reported(Some(version), Verdict::Passed, message));
     }
     let rules = seen(&rules, &facts, candidate, registry).await?;
     let failed = rules.iter().filter(|rule| !rule.passed).count();
     let (verdict, message) = if failed == 0 {
-        (Verdict::Passed, format!("version {version} meets all {} rules", rules.len()))
+        (Verdict::Passed, format!("version {version} meets all {} rules{live}", rules.len()))
     } else {
         (Verdict::Failed, format!("version {version} does not meet {failed} of {} rules", rules.len()))
     };
     Ok(Promotion { rules, ..reported(Some(version), verdict, message) })
+}
+
+/// Returns how live rules will judge the version, if there are any: the end of a sentence.
+fn live_rules(spec: &crate::api::ModelAliasSpec, rules: &[PromotionRule]) -> String {
+    let Some(live) = rules.iter().find_map(|rule| rule.live.as_ref()) else { return String::new() };
+    let is_judged = spec.rollout.strategy == Strategy::Canary || spec.rollout.watch_for.is_some();
+    if !is_judged {
+        return "; its live rules judge nothing: set strategy Canary, or rollout.watchFor".to_owned();
+    }
+    let checks: Vec<&str> = live.checks.iter().map(|check| check.name.as_str()).collect();
+    format!("; on live traffic it will be judged by {}", checks.join(", "))
 }
 
 /// Returns the desired version, or why there is none.

@@ -69,7 +69,8 @@ pub(super) fn read(text: &str, names: &Names, checks: &[LiveCheck]) -> Result<Sa
             seen.add_bucket(bound, counted);
         } else {
             let outcome = labels.get("outcome").cloned().unwrap_or_default();
-            *seen.predictions.entry(outcome).or_default() += counted;
+            let sum = seen.predictions.entry(outcome).or_default();
+            *sum = sum.saturating_add(counted);
         }
     }
     let counters = seen.counters(checks)?;

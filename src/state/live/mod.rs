@@ -8,10 +8,7 @@
 //! exposition  what the text of a pod says
 //! ```
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -160,11 +157,11 @@ impl Shared {
     /// Whether so many `ModelAliases` became worse just now that none of them is believed. Those that went back
     /// are judged no longer, and count as well.
     fn are_many_worse(&self, now: Timestamp) -> bool {
-        let mut watched: HashSet<String> = self.lock().keys().cloned().collect();
+        let watches = self.lock();
         let mut became_worse = self.became_worse.lock();
         became_worse.retain(|_, at| now.duration_since(*at) <= AT_ONCE);
+        let went_back = became_worse.keys().filter(|uid| !watches.contains_key(*uid)).count();
         let times: Vec<Timestamp> = became_worse.values().copied().collect();
-        watched.extend(became_worse.keys().cloned());
-        are_many_worse(&times, watched.len(), now)
+        are_many_worse(&times, watches.len() + went_back, now)
     }
 }

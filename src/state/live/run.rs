@@ -65,7 +65,9 @@ pub(super) struct Judged {
     watch: Watch,
     step: Option<u32>,
     is_worse: bool,
-    said: Option<LiveView>,
+    /// Many became worse when it did, so it is not believed, also when that was long ago.
+    is_doubted: bool,
+    last: Option<LiveView>,
 }
 
 impl Judged {
@@ -82,7 +84,8 @@ impl Judged {
             rules,
             step: watch.step,
             is_worse: false,
-            said: None,
+            is_doubted: false,
+            last: None,
         }
     }
 
@@ -95,7 +98,7 @@ impl Judged {
     }
 
     pub(super) fn is_over(&self, watch: &LiveWatch) -> bool {
-        watch.is_over(self.watch.covered()) && self.said.is_some()
+        watch.is_over(self.watch.covered()) && self.last.is_some()
     }
 
     /// Adds a round. Returns whether the version became worse with it.
@@ -103,8 +106,8 @@ impl Judged {
         if let Folded::Batch(batch) = self.ledger.fold(round) {
             self.watch.add(&batch, &self.rules);
         }
-        let conclusion = self.conclusion(&self.view(watch, false, now), watch, now);
-        let is_worse = conclusion.verdict == Verdict::Worse;
+        let believed = LiveView { are_many_worse: false, ..self.view(watch, now) };
+        let is_worse = self.conclusion(&believed, watch, now).verdict == Verdict::Worse;
         is_worse && !std::mem::replace(&mut self.is_worse, is_worse)
     }
 
@@ -116,20 +119,21 @@ impl Judged {
         are_many_worse: bool,
         now: Timestamp,
     ) -> Option<LiveView> {
-        let view = self.view(watch, are_many_worse, now);
-        let is_news = self.said.as_ref().is_none_or(|said| {
-            said.step != view.step
-                || said.are_many_worse != view.are_many_worse
-                || said.outage.map(|it| (it.since, it.gap)) != view.outage.map(|it| (it.since, it.gap))
-                || now.duration_since(said.at) >= RENEWED_AFTER
-                || watch.is_over(said.covered) != watch.is_over(view.covered)
-                || verdicts(said) != verdicts(&view)
-                || outcome(&self.conclusion(said, watch, now)) != outcome(&self.conclusion(&view, watch, now))
+        self.is_doubted |= are_many_worse && self.is_worse;
+        let view = self.view(watch, now);
+        let is_news = self.last.as_ref().is_none_or(|last| {
+            last.step != view.step
+                || last.are_many_worse != view.are_many_worse
+                || last.outage.map(|it| (it.since, it.gap)) != view.outage.map(|it| (it.since, it.gap))
+                || now.duration_since(last.at) >= RENEWED_AFTER
+                || watch.is_over(last.covered) != watch.is_over(view.covered)
+                || verdicts(last) != verdicts(&view)
+                || outcome(&self.conclusion(last, watch, now)) != outcome(&self.conclusion(&view, watch, now))
         });
-        is_news.then(|| self.said.insert(view).clone())
+        is_news.then(|| self.last.insert(view).clone())
     }
 
-    fn view(&self, watch: &LiveWatch, are_many_worse: bool, now: Timestamp) -> LiveView {
+    fn view(&self, watch: &LiveWatch, now: Timestamp) -> LiveView {
         let data = Data::at(now, self.ledger.outage(), &self.watch, &self.rules);
         LiveView {
             key: watch.key.clone(),
@@ -137,8 +141,9 @@ impl Judged {
             requests: self.watch.requests().to_vec(),
             covered: self.watch.covered(),
             findings: judge(&self.watch, &self.rules, data),
-            outage: self.ledger.outage(),
-            are_many_worse,
+            // One lost round may be a coincidence.
+            outage: self.ledger.outage().filter(|outage| outage.rounds > 1),
+            are_many_worse: self.is_doubted,
             at: now,
         }
     }

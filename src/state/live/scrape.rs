@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::{
     Request,
@@ -19,7 +20,9 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What a pod may answer with. A hundred series are 10 kB.
 const ANSWER_MAX: usize = 1 << 20;
+/// How many pods are read at a time: of one ModelAlias, and of all.
 const AT_ONCE: usize = 64;
+static ALL: Semaphore = Semaphore::const_new(4 * AT_ONCE);
 
 /// Reads all pods that answer requests.
 pub(super) async fn round(access: &Arc<PodAccess>, request: &Request) -> Round {
@@ -38,6 +41,10 @@ async fn scrape(access: &PodAccess, request: &Request, arm: Arm, pod: MeteredPod
         Ok(text) => exposition::read(&text, &request.source.names, &request.watch.rule.checks),
         Err(gap) => Err(gap),
     };
+    if let Err(gap) = &sample {
+        let (namespace, alias) = &request.alias;
+        tracing::debug!(namespace, alias, version = arm.0, pod = pod.ip, %gap, "what a pod counted is not known");
+    }
     let started_at = sample.as_ref().ok().and_then(|sample| sample.started_at).or(pod.created);
     Scrape {
         arm,
@@ -51,6 +58,7 @@ async fn scrape(access: &PodAccess, request: &Request, arm: Arm, pod: MeteredPod
 async fn answer(access: &PodAccess, request: &Request, ip: &str) -> Result<String, Gap> {
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
     let super::Source { port, path, .. } = &request.source;
+    let _permit = ALL.acquire().await;
     let sent = access.http.get(format!("http://{host}:{port}{path}")).timeout(TIMEOUT).send().await;
     let mut response = sent.map_err(|_| Gap::Unreachable)?;
     if !response.status().is_success() {

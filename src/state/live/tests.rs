@@ -9,10 +9,10 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
-use super::{LiveWatches, Names, Request, Source, scrape};
+use super::{LiveWatches, Names, Request, Source, run::Judged, scrape};
 use crate::{
     analysis::{
-        ledger::{Arm, Gap, Outcomes, Scrape},
+        ledger::{Arm, Counters, Gap, Outcomes, PodUid, Round, Scrape},
         live::{Phase, Reason, Verdict, WatchKey},
     },
     api::{model_alias::AliasKey, names::Version},
@@ -205,4 +205,42 @@ async fn several_bad_versions_in_a_row_are_one_alias_and_three_aliases_at_once_a
     watches.0.became_worse("a third", now);
     assert!(watches.0.are_many_worse(now));
     assert!(!watches.0.are_many_worse(now + SignedDuration::from_mins(6)), "that was long ago");
+}
+
+/// A round in which version 1 answered so many requests, and version 12 as many, and all its answers are bad.
+fn bad_round(at: Timestamp, requests: u64) -> Round {
+    let scrape = |arm: &str, bad| Scrape {
+        arm: Arm(arm.into()),
+        pod: PodUid(arm.into()),
+        started_at: Timestamp::UNIX_EPOCH,
+        at,
+        counters: Ok(Counters {
+            requests,
+            checks: [("failures".to_owned(), Outcomes { bad, total: requests })].into(),
+            ..Counters::default()
+        }),
+    };
+    Round { at, weights: vec![50.0, 50.0], scrapes: vec![scrape("1", 0), scrape("12", requests)] }
+}
+
+#[test]
+fn a_verdict_that_was_not_believed_is_not_believed_later_either() {
+    let watch = LiveWatch { weights: vec![50.0, 50.0], ..request(1).watch };
+    let begin = watch.began_at;
+    let mut judged = Judged::new(&watch, begin);
+    let mut became_worse = 0;
+    let mut doubted = Vec::new();
+    for round in 1..60_u32 {
+        let now = begin + SignedDuration::from_secs(15) * i32::try_from(round).unwrap();
+        became_worse += u32::from(judged.add(&bad_round(now, u64::from(round) * 100), &watch, now));
+        // The others are forgotten after five minutes.
+        let are_many = became_worse > 0 && round < 30;
+        doubted.extend(
+            judged.news(&watch, are_many, now).map(|view| (view.findings[0].verdict, view.are_many_worse)),
+        );
+    }
+    assert_eq!(became_worse, 1);
+    assert_eq!(doubted.last(), Some(&(Verdict::Worse, true)), "{doubted:?}");
+    let believed = |it: &&(Verdict, bool)| **it == (Verdict::Worse, false);
+    assert_eq!(doubted.iter().find(believed), None, "{doubted:?}");
 }

@@ -21,7 +21,8 @@ fn rows(page: &str) -> Vec<(String, String)> {
 
 /// Collects the names of all test functions in a folder.
 fn tests(folder: &Path, found: &mut BTreeSet<String>) {
-    let function = Regex::new(r"#\[test\]\s*(?:#\[[^\n]*\]\s*)*fn (\w+)").expect("it is a pattern");
+    let function = Regex::new(r"#\[(?:tokio::)?test\]\s*(?:#\[[^\n]*\]\s*)*(?:async )?fn (\w+)")
+        .expect("it is a pattern");
     for entry in fs::read_dir(folder).expect("the folder exists") {
         let path = entry.expect("it is readable").path();
         if path.is_dir() {
@@ -44,7 +45,9 @@ fn every_requirement_and_property_is_listed() {
 #[test]
 fn the_named_tests_exist() {
     let mut known = BTreeSet::new();
-    tests(&root().join("src/analysis"), &mut known);
+    for folder in ["src/analysis", "src/decide/tests", "src/state/live", "tests/full"] {
+        tests(&root().join(folder), &mut known);
+    }
     let name = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`").expect("it is a pattern");
     let rows = rows(&page());
     let named: Vec<&str> = rows

@@ -12,7 +12,10 @@ use crate::{
         model_alias::Recorded,
         names::Version,
     },
-    decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, SmokeTestSlot, Traffic, decide},
+    decide::{
+        Action, AliasRole, Decision, Lifecycle, LiveReport, Observed, SmokeReport, SmokeTestSlot, Traffic,
+        decide,
+    },
     status::{Applied, Due, HOLD, SubjectStatus, due, events, next},
 };
 
@@ -89,7 +92,9 @@ impl World {
         self.forget_what_is_not_asked_for();
         self.promise_of_rejection(&decision, &observed);
         self.operator.smoke.keep_only(decision.smoke_test.as_ref());
-        self.operator.counted.follow(decision.live.clone());
+        if decision.report.live != LiveReport::Unchanged {
+            self.operator.counted.follow(decision.live.clone());
+        }
         let mut applied = Applied::default();
         let mut unmet: Vec<&Action> = Vec::new();
         for (index, action) in decision.actions.iter().enumerate() {
