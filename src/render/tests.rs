@@ -8,13 +8,17 @@ use k8s_openapi::api::{
     core::v1::{Container, PodSpec, SecurityContext},
 };
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::{
     Selection, ServiceRendering, deployment, endpoint,
     fixture::{Fixture, model_uri, version},
     http_route, labels, meter, metrics_port, mounts_meter, service, validate, version_service,
 };
-use crate::{api::traffic::TrafficSpec, decide::Shares};
+use crate::{
+    api::{names::hex, traffic::TrafficSpec},
+    decide::Shares,
+};
 
 fn deploy(fixture: &Fixture) -> Deployment {
     deployment(&fixture.rendering(), version(4), &model_uri(), 2, Timestamp::UNIX_EPOCH).unwrap().object
@@ -149,14 +153,19 @@ fn kubernetes_expands_nothing_in_a_command() {
 
 #[test]
 fn pods_of_the_rendered_runtimes_count_with_a_meter_that_they_do_not_need() {
-    for (runtime, port, expected) in [("mlflow", 8080, "9464"), ("mlserver", 9464, "9465")] {
+    let program = meter("risk").data.unwrap().remove("laurel_meter.py").unwrap();
+    let digest = hex(&Sha256::digest(program), 64);
+    for (runtime, python, port, expected) in
+        [("mlflow", "python3", 8080, "9464"), ("mlserver", "python", 9464, "9465")]
+    {
         let fixture =
             Fixture::serving(&format!("runtime: {runtime}\nport: {port}\nmetrics: {{predictions: Numbers}}"));
         let deployment = deploy(&fixture);
         let (env, container) = (env(&deployment), model(&deployment));
         assert_eq!((env["LAUREL_METRICS_PORT"], env["LAUREL_PREDICTIONS"]), (expected, "Numbers"));
         assert_eq!(ports(&deployment), [("http", port), ("metrics", expected.parse().unwrap())]);
-        assert_eq!(container.command.as_ref().unwrap()[..2], ["python", "-c"]);
+        let command = container.command.as_ref().unwrap();
+        assert_eq!((&command[..2], &command[3]), (&[python.to_owned(), "-c".to_owned()][..], &digest));
 
         let mut volumes = pod(&deployment).volumes.iter().flatten();
         let volume = volumes.find_map(|volume| Some((&volume.name, volume.config_map.as_ref()?)));
