@@ -5,6 +5,7 @@
 //!   Only Laurel writes a status, and the CRDs in a cluster may be older than the operator: a server-side
 //!   apply with a field or a value that the schema rejects would fail as a whole. The schema still describes
 //!   what the operator can read: names, versions, times.
+//! - A null for the size is dropped: `replicas:` without a value is no size.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
@@ -13,6 +14,9 @@ use serde_json::Value;
 
 /// Keywords that no schema of a status has.
 const CLOSED: [&str; 2] = ["enum", "default"];
+
+/// The size that the scale subresource shows. It refuses an object in which this is null.
+const SIZE: &str = "/properties/spec/properties/serving/properties/replicas";
 
 /// Returns the definition with its schemas post-processed.
 pub(super) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
@@ -30,7 +34,15 @@ fn finished(schema: &JSONSchemaProps) -> JSONSchemaProps {
     if let Some(status) = schema.pointer_mut("/properties/status") {
         open(status);
     }
+    drop_null(&mut schema, SIZE);
     serde_json::from_value(schema).expect("only texts and optional keywords were changed")
+}
+
+/// Lets the API server drop a null at this place, as if the field was not there.
+fn drop_null(schema: &mut Value, place: &str) {
+    if let Some(field) = schema.pointer_mut(place).and_then(Value::as_object_mut) {
+        field.remove("nullable");
+    }
 }
 
 /// Calls itself for every schema below `schema`.

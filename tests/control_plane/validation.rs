@@ -231,7 +231,7 @@ fn invalid_live_rules_are_rejected_by_the_api_server() {
             ("{checks: [{name: a, slow: {over: 300ms}}]}", r#"Unsupported value: "300ms""#),
             ("{checks: [{name: a, failures: {}, tolerate: 2}]}", "margin is greater than tolerate"),
             ("{checks: [{name: a, failures: {}, max: 1}]}", "max"),
-            ("{checks: [{name: a, failures: {}}, {name: a, missing: {}}]}", "Duplicate value"),
+            ("{checks: [{name: a, failures: {}}, {name: a, missing: {}}]}", "duplicate entries for key"),
             ("{checks: [{name: a, failures: {}}], falseAlarm: 0}", "falseAlarm"),
             ("{checks: [{name: a, failures: {}}], warmUp: 2h}", "warmUp is at most 1h"),
             ("{checks: [{name: a, failures: {}}], unknownFor: 1s}", "unknownFor is at least 1m"),
