@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -349,6 +349,12 @@ fn promises_1_and_10_a_challenger_gets_its_share_while_it_can_take_it() {
         let left = [both.clone(), shares([("champion-v1", 999_999), ("rival", 1)]), weights];
         ensure!(seen(&routes).ends_with(&left), "{:?}", seen(&routes));
 
+        // Kubernetes still collects what the one before owned: a new one of its name must not get these pods.
+        let deployments = fixture.api::<Deployment>();
+        let owned = ListParams::default().labels("laurel.dev/model-alias=rival");
+        for deployment in deployments.list(&owned).await? {
+            fixture.gone(&deployments, &deployment, Duration::from_mins(1)).await?;
+        }
         rival(fixture, "2").await?;
         until_weights(&routes, both).await
     });
