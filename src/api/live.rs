@@ -11,8 +11,10 @@ use super::{DURATION_MAX, DURATION_PATTERN, LABEL_PATTERN, names::Version};
 /// What a version must show on live traffic. Its pods count requests, failures and predictions; Laurel reads
 /// them while the version is judged, and compares it with the version that serves beside it in the same
 /// minutes.
+// The API server compares a whole number with a bound that it has cut to one, so 0 is not below 0.0001.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.falseAlarm > 0.0").message("falseAlarm is greater than 0"))]
 pub struct LiveRule {
     /// The chance of calling a version worse that is not: over the whole rollout, with all checks together,
     /// however often Laurel looks. The default is 0.01.
@@ -86,6 +88,7 @@ fn default_unknown_for() -> Duration {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.failures), has(self.slow), has(self.missing)].filter(it, it).size() == 1").message("a check has exactly one of failures, slow and missing"))]
 #[x_kube(validation = Rule::new("self.margin > self.tolerate").message("margin is greater than tolerate"))]
+#[x_kube(validation = Rule::new("!has(self.max) || self.max > 0.0").message("max is greater than 0"))]
 pub struct LiveCheck {
     /// The name of this check, unique in the list, for instance `failures`.
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL_PATTERN))]
