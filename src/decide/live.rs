@@ -17,13 +17,13 @@ use crate::{
     analysis::{
         ledger::Outage,
         live::{
-            Assignment, Check, Conclusion, Finding, LiveRules, Move, OnRegression, Phase, Progress, Verdict,
-            WatchKey, WhenUndecided, conclude,
+            Assignment, Check, Conclusion, Finding, LiveRules, Move, Phase, Progress, Verdict, WatchKey,
+            conclude,
         },
     },
     api::{
         condition::{ConditionStatus, Reason, ReasonMessage},
-        live::{self as api, LiveCheck, LiveRule},
+        live::{LiveCheck, LiveRule},
         model_alias::{CanaryStatus, Outcome},
         names::Version,
     },
@@ -119,12 +119,8 @@ fn rules(rule: &LiveRule) -> LiveRules {
         false_alarm: rule.false_alarm,
         min_requests: rule.min_requests.into(),
         min_failures: rule.min_failures.into(),
-        on_regression: on_regression(rule.on_regression),
-        when_undecided: match rule.when_undecided {
-            api::WhenUndecided::Hold => WhenUndecided::Hold,
-            api::WhenUndecided::Promote => WhenUndecided::Promote,
-            api::WhenUndecided::Reject => WhenUndecided::Reject,
-        },
+        on_regression: rule.on_regression,
+        when_undecided: rule.when_undecided,
         assignment: Assignment::default(),
         ..LiveRules::new(rule.checks.iter().map(check).collect())
     }
@@ -135,16 +131,8 @@ fn check(check: &LiveCheck) -> Check {
         tolerate: check.tolerate,
         margin: check.margin,
         max: check.max,
-        on_regression: check.on_regression.map(on_regression),
+        on_regression: check.on_regression,
         ..Check::new(check.name.clone())
-    }
-}
-
-fn on_regression(wanted: api::OnRegression) -> OnRegression {
-    match wanted {
-        api::OnRegression::RollBack => OnRegression::RollBack,
-        api::OnRegression::Hold => OnRegression::Hold,
-        api::OnRegression::Report => OnRegression::Report,
     }
 }
 

@@ -4,6 +4,7 @@
 //! smoke_tests   smoke tests that run, and their results
 //! alias_writes  aliases that are being set in registries
 //! audit_writes  history entries that are being written into the tags of versions
+//! pod_access    how pods are reached
 //! pod_events    Events about pods that are waited for
 //! live          versions that are judged by their live traffic
 //! memory        the newest status we wrote, and what a deletion still needs
@@ -24,6 +25,7 @@ pub mod live;
 mod memory;
 mod meters;
 pub mod model_writes;
+mod pod_access;
 pub mod pod_events;
 mod reads;
 pub mod smoke_tests;
@@ -31,6 +33,7 @@ mod throttle;
 
 pub use memory::Memory;
 pub use meters::Meters;
+pub use pod_access::PodAccess;
 pub use reads::{FRESH, ReadKey, Reads, Waiter};
 pub use throttle::{Revision, Throttle, retry_after};
 

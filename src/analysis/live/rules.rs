@@ -2,29 +2,7 @@
 
 use jiff::SignedDuration;
 
-/// What to do about a version that is worse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnRegression {
-    /// Its traffic goes back to the version that served before, and it is rejected.
-    #[default]
-    RollBack,
-    /// It keeps the share that it has.
-    Hold,
-    /// Nothing: a dry run.
-    Report,
-}
-
-/// What to do when the time of a step is over and nothing is proven.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenUndecided {
-    /// The version keeps the share that it has.
-    #[default]
-    Hold,
-    /// It goes on to the next step.
-    Promote,
-    /// It is rejected.
-    Reject,
-}
+pub use crate::api::live::{OnRegression, WhenUndecided};
 
 /// How the version that answers a request is chosen, and how many failures have one cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -264,3 +264,27 @@ fn evidence(facts: VersionFacts, metrics: RunMetrics) -> Evidence {
         metrics: metrics.map_or_else(Metrics::Unread, |metrics| Metrics::Known(metrics.values)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_says_how_live_traffic_will_judge_a_version() {
+        let rules: Vec<PromotionRule> = serde_yaml::from_str(
+            "[{name: live, aliases: [champion], live: {checks: [{name: failures, failures: {}}, {name: nan, missing: {}}]}}]",
+        )
+        .unwrap();
+        let of = |rollout: &str, rules: &[PromotionRule]| {
+            let spec =
+                format!("{{modelRef: {{name: fraud}}, alias: champion, version: '1', rollout: {rollout}}}");
+            live_rules(&serde_yaml::from_str(&spec).unwrap(), rules)
+        };
+        assert_eq!(of("{}", &[]), "");
+        assert_eq!(of("{watchFor: 5m}", &rules), "; on live traffic it will be judged by failures, nan");
+        assert_eq!(
+            of("{}", &rules),
+            "; its live rules judge nothing: set strategy Canary, or rollout.watchFor"
+        );
+    }
+}

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
-use super::smoke_tests::PodAccess;
+use super::PodAccess;
 use crate::{
     analysis::live::{AT_ONCE, are_many_worse},
     api::model_alias::AliasKey,

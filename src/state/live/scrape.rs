@@ -13,7 +13,7 @@ use super::{
 use crate::{
     analysis::ledger::{Arm, Gap, PodUid, Round, Scrape},
     cluster::cache::MeteredPod,
-    state::smoke_tests::PodAccess,
+    state::PodAccess,
 };
 
 /// Pods that answer later than others are not read at the same time.
@@ -56,10 +56,9 @@ async fn scrape(access: &PodAccess, request: &Request, arm: Arm, pod: MeteredPod
 }
 
 async fn answer(access: &PodAccess, request: &Request, ip: &str) -> Result<String, Gap> {
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
     let super::Source { port, path, .. } = &request.source;
     let _permit = ALL.acquire().await;
-    let sent = access.http.get(format!("http://{host}:{port}{path}")).timeout(TIMEOUT).send().await;
+    let sent = access.http.get(PodAccess::url(ip, *port, path)).timeout(TIMEOUT).send().await;
     let mut response = sent.map_err(|_| Gap::Unreachable)?;
     if !response.status().is_success() {
         return Err(Gap::Unreachable);

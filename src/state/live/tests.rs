@@ -21,7 +21,7 @@ use crate::{
         cache::{Cache, Projected},
     },
     decide::LiveWatch,
-    state::smoke_tests::PodAccess,
+    state::PodAccess,
 };
 
 /// How long a test waits for what has to happen.

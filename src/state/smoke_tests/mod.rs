@@ -20,9 +20,10 @@ use crate::{
         model_alias::AliasKey,
         names::{ModelName, Version},
     },
-    cluster::{Requeue, cache::Cache},
+    cluster::Requeue,
     decide::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot},
     registry::polled::PolledRegistry,
+    state::PodAccess,
 };
 
 mod reply;
@@ -45,15 +46,6 @@ struct Shared {
     /// An example with more bytes is not sent.
     example_max: usize,
     large: Arc<Semaphore>,
-}
-
-/// How pods are reached.
-#[derive(Clone, Debug)]
-pub struct PodAccess {
-    /// Their addresses.
-    pub cluster: Arc<Cache>,
-    /// The client for them: no proxy, no redirects.
-    pub http: reqwest::Client,
 }
 
 /// The test of one ModelAlias. Its task ends with it.

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     decide::SmokeReport,
     registry::{InputExample, limiter::Priority},
+    state::PodAccess,
 };
 
 /// Examples up to this size are read and sent without waiting; larger ones wait for each other.
@@ -158,13 +159,12 @@ impl Test {
         let Some(address) = shared.pods.cluster.ready_pod(alias, *version) else {
             return self.no_pod();
         };
-        let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
         // Not a retryable body, which would be kept in memory until the response.
         let body = reqwest::Body::wrap(Full::new(Bytes::from_owner(example)));
         let sent = shared
             .pods
             .http
-            .post(format!("http://{host}:{port}/invocations"))
+            .post(PodAccess::url(&address, *port, "/invocations"))
             .header("content-type", "application/json")
             .body(body)
             .timeout(*timeout)

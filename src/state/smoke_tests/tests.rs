@@ -18,7 +18,7 @@ use wiremock::{
     matchers::{any, method, path},
 };
 
-use super::{PodAccess, Request, SmokeTests, run::Failures};
+use super::{Request, SmokeTests, run::Failures};
 use crate::{
     api::{
         model_alias::AliasKey,
@@ -40,6 +40,7 @@ use crate::{
         polled::{PolledRegistry, Registries, RegistryKey, Settings},
     },
     render::RegistryForPods,
+    state::PodAccess,
 };
 
 const EXAMPLE: &str = r#"{"dataframe_split": {"data": [[NaN, Infinity]]}}"#;
