@@ -75,32 +75,43 @@ impl<'a> Chaos<'a> {
     }
 
     /// Causes one fault after another, at any moment, until stopped.
-    pub(super) async fn rage(&self, options: Options, mut stopped: watch::Receiver<bool>) -> Result<()> {
+    pub(super) async fn rage(&self, options: Options, mut stopped: watch::Receiver<bool>) {
         use Wrong::{MlflowHung, MlflowKilled, NodeDrained, OperatorEnded, OperatorKilled, PodEvicted};
         let mut random = Random::of(options.seed, STREAM);
         loop {
             let pause = random.up_to(PAUSE);
             let wrong = *random.one_of(if options.evicts { &FAULTS } else { &FAULTS[..5] });
-            let (hang, drain) = (random.up_to(HANG), random.up_to(DRAIN));
-            let evicted = self.pods().await?;
-            let evicted = (!evicted.is_empty()).then(|| random.one_of(&evicted).name_any());
+            let (hang, drain, chosen) = (random.up_to(HANG), random.up_to(DRAIN), random.next());
             tokio::select! {
                 () = sleep(pause) => {} // At any moment: time itself is the subject.
-                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+                _ = stopped.wait_for(|stopped| *stopped) => return,
             }
-            match wrong {
-                OperatorEnded => self.end_operator().await?,
-                MlflowKilled if self.mlflow_answers().await => self.kill_mlflow().await?,
-                MlflowHung if self.mlflow_answers().await => self.hang_mlflow(hang).await?,
-                NodeDrained => self.drain_node(drain).await?,
-                PodEvicted => {
-                    if let Some(pod) = evicted {
-                        self.evict(&pod).await?;
-                    }
-                }
+            let done = match wrong {
+                OperatorEnded => self.end_operator().await,
+                MlflowKilled if self.mlflow_answers().await => self.kill_mlflow().await,
+                MlflowHung if self.mlflow_answers().await => self.hang_mlflow(hang).await,
+                NodeDrained => self.drain_node(drain).await,
+                PodEvicted => self.evict_one(chosen).await,
                 // An MLflow that is not running again yet cannot be killed.
-                OperatorKilled | MlflowKilled | MlflowHung => self.kill_operator("at any moment").await?,
-            }
+                OperatorKilled | MlflowKilled | MlflowHung => self.kill_operator("at any moment").await,
+            };
+            self.tell(done);
+        }
+    }
+
+    /// An overloaded API server may refuse what is asked here. That is no fault of what is tested.
+    fn tell(&self, done: Result<()>) {
+        if let Err(refused) = done {
+            self.harness.story.log(format!("CHAOS that failed: {refused:#}"));
+        }
+    }
+
+    async fn evict_one(&self, chosen: u64) -> Result<()> {
+        let pods = self.pods().await?;
+        let index = usize::try_from(chosen)?.checked_rem(pods.len());
+        match index.and_then(|index| pods.get(index)) {
+            Some(pod) => self.evict(&pod.name_any()).await.map(drop),
+            None => Ok(()),
         }
     }
 
@@ -169,8 +180,14 @@ impl<'a> Chaos<'a> {
         Ok(())
     }
 
+    /// Kills the operator, if the API server lets it.
+    pub(super) async fn try_to_kill_operator(&self, when: &str) {
+        let killed = self.kill_operator(when).await;
+        self.tell(killed);
+    }
+
     /// Kills the operator. The next one may start before it is gone.
-    pub(super) async fn kill_operator(&self, when: &str) -> Result<()> {
+    async fn kill_operator(&self, when: &str) -> Result<()> {
         self.delete_operator(&DeleteParams::default().grace_period(0)).await?;
         self.harness.count(|figures| figures.operator_kills += 1);
         self.harness.story.log(format!("CHAOS the operator is killed, {when}"));
@@ -189,7 +206,8 @@ impl<'a> Chaos<'a> {
         let pods: Api<Pod> = Api::namespaced(self.harness.cluster.client.clone(), OPERATOR_NAMESPACE);
         for pod in pods.list(&ListParams::default().labels(OPERATOR_PODS)).await? {
             match pods.delete(&pod.name_any(), how).await {
-                Err(kube::Error::Api(gone)) if gone.is_not_found() => {}
+                // Gone, also in the moment between the server's read of it and its deletion.
+                Err(kube::Error::Api(gone)) if gone.is_not_found() || gone.is_conflict() => {}
                 deleted => drop(deleted?),
             }
         }

@@ -94,7 +94,8 @@ pub(crate) async fn soak(options: Options) -> Result<()> {
     println!("Soak with seed {}, {:?}", options.seed, options.enough);
     let mut harness = Harness::create().await?;
     let result = run(&mut harness, options).await;
-    if result.is_err() {
+    if let Err(cause) = &result {
+        println!("FAILED: {cause:#}"); // First: what follows is long.
         harness.show().await;
     }
     let stays = result.is_err() && options.stays_on_failure;
@@ -121,7 +122,11 @@ async fn make_changes(harness: &Harness, options: Options) -> Result<()> {
         .collect();
     let driven = async {
         let driven = try_join_all(drivers.iter_mut().map(|driver| driver.drive(stopped.clone())));
-        tokio::try_join!(driven, chaos.rage(options, stopped.clone())).map(drop)
+        let rage = async {
+            chaos.rage(options, stopped.clone()).await;
+            Ok(())
+        };
+        tokio::try_join!(driven, rage).map(drop)
     };
     tokio::select! {
         driven = driven => driven,

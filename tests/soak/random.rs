@@ -13,7 +13,8 @@ impl Random {
         random
     }
 
-    fn next(&mut self) -> u64 {
+    /// Returns any number.
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -71,7 +71,7 @@ impl Alias {
         let generation = self.api.get(&self.name).await?.metadata.generation.unwrap_or_default();
         let what = format!("generation {generation} of {} on the watch", self.name);
         let is_it = |seen: &Seen<ModelAlias>| seen.object.metadata.generation >= Some(generation);
-        let seen = self.watch.until(&what, Duration::from_secs(10), is_it).await?;
+        let seen = self.watch.until(&what, Duration::from_mins(1), is_it).await?;
         Ok(Change { generation, accepted: seen.at })
     }
 
