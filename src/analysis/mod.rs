@@ -28,4 +28,5 @@ mod text;
 pub use self::{
     numbers::{MAX_COUNT, count},
     tally::{Pair, Tally},
+    text::significant,
 };

@@ -6,7 +6,8 @@ pub(super) fn per_cent(share: f64) -> String {
 }
 
 /// A number with three significant digits, without an exponent where one is not needed.
-pub(super) fn significant(value: f64) -> String {
+#[must_use]
+pub fn significant(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }

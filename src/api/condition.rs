@@ -35,6 +35,10 @@ pub enum ConditionType {
     LiveRulesPassed,
     /// The HTTPRoute shares the requests as desired. Absent without `spec.traffic`.
     TrafficSplit,
+    /// The requests of an experiment are shared as planned. Absent before enough were counted.
+    SplitAsPlanned,
+    /// An experiment is over.
+    Concluded,
     /// Deliveries of the registry's webhooks arrive. Absent without `spec.webhook`.
     WebhookReady,
     /// The registry is used by objects that name none. Absent without the annotation `laurel.dev/default`.
@@ -100,6 +104,14 @@ pub enum Reason {
     NoWorse,
     /// The HTTPRoute shares the requests as desired.
     TrafficSplit,
+    /// The requests that pods counted are shared as planned.
+    SplitAsPlanned,
+    /// The experiment is over: a challenger is better.
+    ChallengerWins,
+    /// The experiment is over: the champion is better.
+    ChampionWins,
+    /// The experiment is over: no difference that matters.
+    NoDifference,
     /// There is nothing to do.
     AsDesired,
     /// `spec.suspend` is true.
@@ -126,6 +138,8 @@ pub enum Reason {
     NoBaseline,
     /// There are live rules, and the rollout has no time in which they judge anything.
     NotJudged,
+    /// The experiment counts what its versions answer.
+    Collecting,
     /// The HTTPRoute is not accepted by all its parents yet.
     TrafficPending,
     /// Pods are being exchanged, a few at a time.
@@ -236,6 +250,8 @@ pub enum Reason {
     RouteUnusable,
     /// A challenger cannot take its share of the requests, so the champion has it.
     ChallengerUnavailable,
+    /// The champion of an experiment does not serve one version alone.
+    ChampionUnavailable,
 
     // Pods.
     /// The image cannot be pulled.
@@ -311,6 +327,7 @@ enum Severity {
 }
 
 impl Reason {
+    #[expect(clippy::too_many_lines, reason = "a line for each reason")]
     fn severity(self) -> Severity {
         match self {
             Self::Serving
@@ -321,6 +338,11 @@ impl Reason {
             | Self::GatesPassed
             | Self::ServedBefore
             | Self::TrafficSplit
+            | Self::SplitAsPlanned
+            | Self::ChallengerWins
+            | Self::ChampionWins
+            | Self::NoDifference
+            | Self::Collecting
             | Self::CanaryStep
             | Self::NoWorse
             | Self::Watching
@@ -351,6 +373,7 @@ impl Reason {
             | Self::VersionPending
             | Self::SmokeTestUnavailable
             | Self::ChallengerUnavailable
+            | Self::ChampionUnavailable
             | Self::PodsEvicted
             | Self::MetricsUnreachable
             | Self::MetricsMissing

@@ -15,6 +15,7 @@ pub mod live;
 pub mod metric;
 pub mod model_alias;
 mod model_alias_status;
+pub mod model_experiment;
 pub mod model_registry;
 pub mod names;
 pub mod promotion;
@@ -26,6 +27,7 @@ pub mod traffic;
 
 pub use cluster_model_registry::{ClusterModelRegistry, ClusterModelRegistrySpec};
 pub use model_alias::{ModelAlias, ModelAliasSpec, ModelAliasStatus};
+pub use model_experiment::{ModelExperiment, ModelExperimentSpec, ModelExperimentStatus};
 pub use model_registry::{ModelRegistry, ModelRegistrySpec, ModelRegistryStatus};
 pub use registered_model::{RegisteredModel, RegisteredModelSpec, RegisteredModelStatus};
 pub use registry_reference::{RegistryKind, RegistryReference, RegistryStatus};
@@ -58,8 +60,13 @@ pub(crate) const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$";
 /// Returns the custom resource definitions, in the order of the documentation.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    let generated =
-        [ModelRegistry::crd(), ClusterModelRegistry::crd(), RegisteredModel::crd(), ModelAlias::crd()];
+    let generated = [
+        ModelRegistry::crd(),
+        ClusterModelRegistry::crd(),
+        RegisteredModel::crd(),
+        ModelAlias::crd(),
+        ModelExperiment::crd(),
+    ];
     generated.into_iter().map(schema::finish).collect()
 }
 

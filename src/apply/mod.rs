@@ -12,6 +12,7 @@
 mod budget;
 mod deletion;
 mod deployments;
+pub mod experiment;
 mod meter;
 mod place;
 mod referred_route;
@@ -25,17 +26,15 @@ use crate::{
     api::{
         ModelAlias,
         condition::{Reason, ReasonMessage},
-        model_alias::Serving,
-        serving_metrics::{METRICS_PATH, REQUESTS, STATUS_LABEL},
     },
     cluster::{Events, Guarded, cache::Cache, finalizer},
     decide::{Action, Decision, LiveReport, Observed, OwnObject, Traffic},
-    render,
     resolve::Subject,
     state::{
         Effect, Meters, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
+        counted::Source,
         live::{self, LiveWatches},
         smoke_tests::{self, SmokeTests},
     },
@@ -124,7 +123,7 @@ pub async fn apply(
 
 /// Judges the version that the decision wants to be judged by its traffic, and no other.
 fn follow_live(effects: &Effects<'_>, subject: &Subject<'_>, decision: &Decision) {
-    let source = subject.spec().serving.as_ref().and_then(metrics_source);
+    let source = subject.spec().serving.as_ref().and_then(Source::of);
     match decision.live.clone().zip(source) {
         Some((watch, source)) => {
             let (uid, alias) = (subject.uid.clone(), subject.key.clone());
@@ -134,17 +133,6 @@ fn follow_live(effects: &Effects<'_>, subject: &Subject<'_>, decision: &Decision
         None if decision.report.live == LiveReport::Unchanged => {}
         None => effects.live.forget(&subject.uid),
     }
-}
-
-/// Returns where pods say what they counted; `None` where a server of the user's does not.
-fn metrics_source(serving: &Serving) -> Option<live::Source> {
-    let metrics = serving.metrics.clone().unwrap_or_default();
-    let names = live::Names {
-        requests: metrics.requests.unwrap_or_else(|| REQUESTS.to_owned()),
-        status: metrics.status_label.unwrap_or_else(|| STATUS_LABEL.to_owned()),
-    };
-    let path = metrics.path.unwrap_or_else(|| METRICS_PATH.to_owned());
-    Some(live::Source { port: render::metrics_port(serving)?, path, names })
 }
 
 /// Reports that another client keeps reverting what Laurel writes.

@@ -4,7 +4,9 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
 use super::Guarded;
-use crate::api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey};
+use crate::api::{
+    ClusterModelRegistry, ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel, model_alias::AliasKey,
+};
 
 /// Requests a reconcile of an object.
 #[derive(Clone, Debug)]
@@ -13,6 +15,7 @@ pub struct Requeue {
     models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
     registries: UnboundedSender<ObjectRef<Guarded<ModelRegistry>>>,
     cluster_registries: UnboundedSender<ObjectRef<Guarded<ClusterModelRegistry>>>,
+    experiments: UnboundedSender<ObjectRef<Guarded<ModelExperiment>>>,
 }
 
 /// The receiving ends, one per controller.
@@ -25,6 +28,8 @@ pub struct RequeueStreams {
     pub registries: UnboundedReceiver<ObjectRef<Guarded<ModelRegistry>>>,
     /// Of `ClusterModelRegistries`.
     pub cluster_registries: UnboundedReceiver<ObjectRef<Guarded<ClusterModelRegistry>>>,
+    /// Of `ModelExperiments`.
+    pub experiments: UnboundedReceiver<ObjectRef<Guarded<ModelExperiment>>>,
 }
 
 impl Requeue {
@@ -35,13 +40,15 @@ impl Requeue {
         let (models, model_stream) = unbounded();
         let (registries, registry_stream) = unbounded();
         let (cluster_registries, cluster_registry_stream) = unbounded();
+        let (experiments, experiment_stream) = unbounded();
         (
-            Self { aliases, models, registries, cluster_registries },
+            Self { aliases, models, registries, cluster_registries, experiments },
             RequeueStreams {
                 aliases: alias_stream,
                 models: model_stream,
                 registries: registry_stream,
                 cluster_registries: cluster_registry_stream,
+                experiments: experiment_stream,
             },
         )
     }
@@ -60,6 +67,11 @@ impl Requeue {
     /// Requests a reconcile of a ModelRegistry.
     pub fn registry(&self, namespace: &str, name: &str) {
         drop(self.registries.unbounded_send(ObjectRef::new(name).within(namespace)));
+    }
+
+    /// Requests a reconcile of a ModelExperiment.
+    pub fn experiment(&self, (namespace, name): &(String, String)) {
+        drop(self.experiments.unbounded_send(ObjectRef::new(name).within(namespace)));
     }
 
     /// Asks for a reconcile of a ClusterModelRegistry.

@@ -11,20 +11,29 @@ use kube::{
 
 use super::leadership::Leadership;
 use crate::{
-    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey},
+    api::{
+        ClusterModelRegistry, ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel,
+        model_alias::AliasKey,
+    },
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, RequeueStreams, cache::Cache, watch::Watching},
     fence::Fence,
     observe::{
-        EvidenceReads, ListingReads, Sources, VersionReads, Watched, evidence_reads, listing_reads,
-        registered_model::ModelSources, version_reads,
+        EvidenceReads, ListingReads, Sources, VersionReads, Watched, evidence_reads,
+        experiment::ExperimentSources, listing_reads, registered_model::ModelSources, version_reads,
     },
     options::{RegistryHosts, RunOptions},
     registry::polled::Registries,
     resolve::{ClusterObjects, References, RegistryObjects, index::Index},
     state::{
-        Memory, Meters, PodAccess, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites,
-        live::LiveWatches, model_writes::ModelWrites, pod_events::PodEvents, smoke_tests::SmokeTests,
+        Memory, Meters, PodAccess, Throttle,
+        alias_writes::AliasWrites,
+        audit_writes::AuditWrites,
+        experiments::Experiments,
+        live::LiveWatches,
+        object_writes::{ExperimentWrites, ModelWrites},
+        pod_events::PodEvents,
+        smoke_tests::SmokeTests,
     },
     status::NewEvent,
     telemetry::{metrics::Metrics, progress::Progress, server::Reports},
@@ -49,6 +58,8 @@ pub struct Context {
     pub aliases: Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.
     pub models: Store<Guarded<RegisteredModel>>,
+    /// All `ModelExperiments`.
+    pub experiment_objects: Store<Guarded<ModelExperiment>>,
     /// The objects that describe registries.
     pub registry_objects: RegistryObjects,
     /// Requests a reconcile of an object.
@@ -57,12 +68,16 @@ pub struct Context {
     pub smoke: SmokeTests,
     /// The versions that are judged by their live traffic.
     pub live: LiveWatches,
+    /// The experiments that are counted.
+    pub experiments: Experiments,
     /// The Events about pods that are waited for.
     pub pod_events: PodEvents,
     /// Alias writes in progress.
     pub alias_writes: AliasWrites,
     /// Writes of models in progress.
     pub model_writes: ModelWrites,
+    /// Writes of the verdicts of experiments in progress.
+    pub experiment_writes: ExperimentWrites,
     /// Reads of the newest versions of models.
     pub listing_reads: ListingReads,
     /// Reads of versions.
@@ -112,6 +127,8 @@ pub struct Writers {
     pub registries: Writer<Guarded<ModelRegistry>>,
     /// Of the `ClusterModelRegistries`.
     pub cluster_registries: Writer<Guarded<ClusterModelRegistry>>,
+    /// Of the `ModelExperiments`.
+    pub experiments: Writer<Guarded<ModelExperiment>>,
     /// Of the namespaces.
     pub namespaces: Writer<PartialObjectMeta<Namespace>>,
 }
@@ -130,6 +147,7 @@ impl Context {
     ) -> Result<(Arc<Self>, Writers, RequeueStreams), reqwest::Error> {
         let (aliases, alias_writer) = reflector::store();
         let (models, model_writer) = reflector::store();
+        let (experiment_objects, experiment_writer) = reflector::store();
         let (of_namespaces, registry_writer) = reflector::store();
         let (registries, cluster_registry_writer) = reflector::store();
         let (namespaces, namespace_writer) = reflector::store();
@@ -153,10 +171,13 @@ impl Context {
             webhooks: Webhooks::default(),
             aliases,
             models,
+            experiment_objects,
             registry_objects,
             live: LiveWatches::new(pods.clone(), requeue.clone()),
+            experiments: Experiments::new(pods.clone(), requeue.clone()),
             smoke: SmokeTests::new(pods, requeue.clone(), options.input_example_max_bytes),
             model_writes: ModelWrites::new(requeue.clone()),
+            experiment_writes: ExperimentWrites::new(requeue.clone()),
             listing_reads: listing_reads(requeue.clone()),
             version_reads: version_reads(requeue.clone()),
             evidence_reads: evidence_reads(requeue.clone()),
@@ -181,6 +202,7 @@ impl Context {
             models: model_writer,
             registries: registry_writer,
             cluster_registries: cluster_registry_writer,
+            experiments: experiment_writer,
             namespaces: namespace_writer,
         };
         Ok((Arc::new(context), writers, streams))
@@ -242,6 +264,17 @@ impl Context {
             references: self.references(),
             memory: &self.memory,
             listing_reads: &self.listing_reads,
+        }
+    }
+
+    /// Returns what an observation of a ModelExperiment needs.
+    #[must_use]
+    pub fn experiment_sources(&self) -> ExperimentSources<'_> {
+        ExperimentSources {
+            aliases: &self.aliases,
+            references: self.references(),
+            memory: &self.memory,
+            experiments: &self.experiments,
         }
     }
 

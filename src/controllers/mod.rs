@@ -17,6 +17,7 @@ pub mod context;
 mod farewell;
 mod leadership;
 pub mod model_alias;
+pub mod model_experiment;
 pub mod model_registry;
 mod poll;
 pub mod registered_model;

@@ -89,6 +89,11 @@ pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<ModelAlias>>) +
         for uid in &affected.gone {
             context.forget_alias(uid);
         }
+        if let Event::Apply(alias) | Event::InitApply(alias) | Event::Delete(alias) = event {
+            let key = (alias.namespace().unwrap_or_default(), alias.name_any());
+            context.index().experiments(&key).iter().for_each(|it| context.requeue.experiment(it));
+            context.index().withdrawn_from(&key).iter().for_each(|it| context.requeue.alias(it));
+        }
         wake::affected(&context, &affected);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     controllers::context::Context,
     decide::registered_model::{ModelAction, ModelDecision, ModelObserved, decide},
     observe::registered_model::{ModelObservation, observe, observe_deletion},
-    state::model_writes::{Attempt, Begin, Target},
+    state::object_writes::{Attempt, Begin, Target},
     status::{Due, ModelApplied, ModelOutcome, model_outcome},
 };
 

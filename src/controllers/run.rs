@@ -36,7 +36,7 @@ use super::{
     AFTER_FAILURE, Error,
     farewell::leave,
     leadership::{Leadership, begin_to_act},
-    model_alias, model_registry, registered_model,
+    model_alias, model_experiment, model_registry, registered_model,
     task::Task,
     webhook,
 };
@@ -119,7 +119,16 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         requeue.registries,
         model_registry::reconcile::<ModelRegistry>,
     );
-    let mut controllers = vec![alias_controller, model_controller, registry_controller];
+    let seen = model_experiment::seen(&context);
+    let objects = own_kind(scope.api(&client), writers.experiments, &watching, "ModelExperiments", seen);
+    let experiment_controller = spawner.spawn_controller(
+        objects,
+        context.experiment_objects.clone(),
+        requeue.experiments,
+        model_experiment::reconcile,
+    );
+    let mut controllers =
+        vec![alias_controller, model_controller, registry_controller, experiment_controller];
     if let Some(cluster) = &context.registry_objects.cluster {
         let seen = model_registry::seen(&context);
         let (api, writer) = (Api::all(client.clone()), writers.cluster_registries);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Decision, Lifecycle, Observed, ServingIntent, ShareIntent, StrategyIntent, canary};
 use crate::{
     analysis::{
-        ledger::Outage,
+        ledger::{Arm, Outage},
         live::{
             Assignment, Check, Conclusion, Finding, LiveRules, Move, Phase, Progress, Verdict, WatchKey,
             conclude,
@@ -87,6 +87,17 @@ pub enum LiveReport {
 }
 
 impl LiveWatch {
+    /// The versions that are compared: the one that is judged last.
+    pub fn versions(&self) -> impl Iterator<Item = Version> {
+        self.against.into_iter().chain([self.version])
+    }
+
+    /// What a version is called in the comparison.
+    #[must_use]
+    pub fn arm(version: Version) -> Arm {
+        Arm(version.to_string())
+    }
+
     /// The rules in the terms of the tests.
     #[must_use]
     pub fn rules(&self) -> LiveRules {

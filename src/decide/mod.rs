@@ -20,7 +20,7 @@
 //!                     Decision: ordered actions, a report, when to look again
 //! ```
 //!
-//! The decision about a RegisteredModel is in [`registered_model`].
+//! The decision about a RegisteredModel is in [`registered_model`], that about a ModelExperiment in [`experiment`].
 //!
 //! It knows versions, readiness and traffic, but no Kubernetes client, no HTTP and no clock: the time is part
 //! of the observation. Every action is safe to repeat, so a crash after any of them is just a new
@@ -36,6 +36,7 @@ mod canary;
 mod challengers;
 mod cluster_view;
 mod deletion;
+pub mod experiment;
 mod follow;
 mod gates;
 mod intent;

@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::sources::Sources;
 use crate::{
-    api::{ModelAlias, model_alias::AliasKey},
+    api::{ModelAlias, model_alias::AliasKey, names::Version},
     cluster::{Guarded, cache::Claim},
     decide::{ChallengerView, ChampionView},
     render,
@@ -54,8 +54,22 @@ fn challenger_view(sources: &Sources<'_>, champion: &str, key: &AliasKey) -> Cha
     let serves = status.and_then(|status| status.version);
     ChallengerView {
         service: sources.cluster.challenger(key, &claim, serves),
-        excluded: why_excluded(&object, readable),
+        excluded: why_excluded(&object, readable)
+            .or_else(|| withdrawn(sources, &(namespace.clone(), champion.to_owned()), name, serves?)),
     }
+}
+
+/// Why an experiment has taken the share from this version of a challenger, if one has.
+fn withdrawn(
+    sources: &Sources<'_>,
+    champion: &AliasKey,
+    challenger: &str,
+    version: Version,
+) -> Option<String> {
+    let experiment = sources.index().withdrawn_by(champion, challenger, version)?;
+    Some(format!(
+        "version {version} was withdrawn by the ModelExperiment {experiment:?}, because a guardrail found it worse"
+    ))
 }
 
 /// Why a challenger gets no share, even while its Service still answers. One that cannot be parsed may be

@@ -19,6 +19,7 @@ mod blockers;
 mod candidates;
 mod challengers;
 mod evidence;
+pub mod experiment;
 mod model_alias;
 mod poll_plan;
 pub mod registered_model;

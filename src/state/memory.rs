@@ -8,8 +8,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::{
-        ModelAlias, ModelAliasStatus, RegisteredModel, RegisteredModelStatus, model_alias::AliasKey,
-        names::ModelName,
+        ModelAlias, ModelAliasStatus, ModelExperiment, ModelExperimentStatus, RegisteredModel,
+        RegisteredModelStatus, model_alias::AliasKey, names::ModelName,
     },
     registry::polled::{PolledRegistry, RegistryKey},
     resolve::{Model, Remembered, Subject},
@@ -28,6 +28,8 @@ pub struct Memory {
     statuses: Mutex<HashMap<String, Written<ModelAliasStatus>>>,
     /// The same of each RegisteredModel.
     model_statuses: Mutex<HashMap<String, Written<RegisteredModelStatus>>>,
+    /// The same of each ModelExperiment.
+    experiment_statuses: Mutex<HashMap<String, Written<ModelExperimentStatus>>>,
     /// When the first change of each status that has not been written was held back.
     held: Mutex<HashMap<String, Timestamp>>,
     /// When each object was first seen in deletion.
@@ -153,6 +155,24 @@ impl Memory {
     #[must_use]
     pub fn latest_model_status(&self, model: &RegisteredModel) -> Option<RegisteredModelStatus> {
         latest(&self.model_statuses, model, model.status.as_ref())
+    }
+
+    /// Remembers the status of a ModelExperiment that was just written, until the watch shows it.
+    pub fn remember_experiment_status(&self, written: &ModelExperiment, status: &ModelExperimentStatus) {
+        if let Some(uid) = written.uid() {
+            locked(&self.experiment_statuses).insert(uid, (revision(written), status.clone()));
+        }
+    }
+
+    /// Returns the newest known status of a ModelExperiment.
+    #[must_use]
+    pub fn latest_experiment_status(&self, experiment: &ModelExperiment) -> ModelExperimentStatus {
+        latest(&self.experiment_statuses, experiment, experiment.status.as_ref()).unwrap_or_default()
+    }
+
+    /// Forgets a ModelExperiment that is gone.
+    pub fn forget_experiment(&self, uid: &str) {
+        locked(&self.experiment_statuses).remove(uid);
     }
 
     /// Returns when to write the status `next` of an object, of which `written` is the newest: see [`due`].

@@ -3,13 +3,15 @@
 //! ```text
 //! smoke_tests   smoke tests that run, and their results
 //! alias_writes  aliases that are being set in registries
+//! counted       what pods counted
 //! audit_writes  history entries that are being written into the tags of versions
 //! pod_access    how pods are reached
 //! pod_events    Events about pods that are waited for
+//! experiments   experiments that are under way
 //! live          versions that are judged by their live traffic
 //! memory        the newest status we wrote, and what a deletion still needs
 //! meters        namespaces in which the ConfigMap with the meter was written lately
-//! model_writes  models that are being written in registries
+//! object_writes  what is being written in registries for RegisteredModels and ModelExperiments
 //! reads         reads from registries, and their last answers
 //! throttle      limits on failed reconciles and on writes that another client reverts
 //! ```
@@ -21,10 +23,12 @@
 
 pub mod alias_writes;
 pub mod audit_writes;
+pub mod counted;
+pub mod experiments;
 pub mod live;
 mod memory;
 mod meters;
-pub mod model_writes;
+pub mod object_writes;
 mod pod_access;
 pub mod pod_events;
 mod reads;

@@ -4,6 +4,7 @@
 
 mod applied;
 mod events;
+mod experiment;
 mod history;
 mod hold;
 mod kstatus;
@@ -16,6 +17,7 @@ mod settled;
 
 pub use applied::Applied;
 pub use events::{NewEvent, condition_events, events, readiness_events};
+pub use experiment::{ExperimentApplied, experiment_events, next_experiment};
 #[cfg(test)]
 pub(crate) use hold::HOLD;
 pub use hold::{Due, Held, due, hold_for};

@@ -211,6 +211,87 @@ fn changes_of_immutable_fields_are_rejected_with_the_next_step() {
 }
 
 #[test]
+fn an_invalid_experiment_is_rejected_by_the_api_server_and_a_valid_one_cannot_be_changed() {
+    run("refused-experiment", async |fixture| {
+        let experiment = |spec: &str| -> Result<Value> {
+            let mut all = json!({
+                "championRef": { "name": "champion" },
+                "challengers": [{ "aliasRef": { "name": "one" } }],
+                "metrics": [{ "name": "failures", "role": "Primary", "failures": {} }],
+            });
+            let spec: Value = serde_yaml::from_str(spec)?;
+            let spec = spec.as_object().context("a spec is an object")?.clone();
+            all.as_object_mut().context("a spec is an object")?.extend(spec);
+            Ok(
+                json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelExperiment", "metadata": { "name": "q4" },
+                "spec": all }),
+            )
+        };
+        let cases = [
+            ("{challengers: []}", "spec.challengers"),
+            ("{challengers: [{aliasRef: {name: champion}}]}", "the champion is not one of its challengers"),
+            (
+                "{challengers: [{aliasRef: {name: one}}, {aliasRef: {name: one}}]}",
+                "each challenger is listed once",
+            ),
+            ("{metrics: []}", "spec.metrics"),
+            (
+                "{metrics: [{name: a, role: Guardrail, failures: {}}]}",
+                "exactly one metric has the role Primary",
+            ),
+            (
+                "{metrics: [{name: a, role: Primary}]}",
+                "a metric has exactly one of predictions, failures, slow and missing",
+            ),
+            (
+                "{metrics: [{name: a, role: Primary, predictions: {class: x}}]}",
+                "predictions need a goal: Maximize or Minimize",
+            ),
+            (
+                "{metrics: [{name: a, role: Primary, goal: Maximize, predictions: {class: x, mean: {}}}]}",
+                "predictions has exactly one of mean and class",
+            ),
+            (
+                "{metrics: [{name: a, role: Primary, goal: Maximize, failures: {}}]}",
+                "of failures, slow and missing fewer are better: leave goal out",
+            ),
+            (
+                "{metrics: [{name: a, role: Primary, failures: {}}, {name: b, role: Guardrail, predictions: {mean: {}}}]}",
+                "a guardrail has one of failures, slow and missing",
+            ),
+            (
+                "{metrics: [{name: a, role: Primary, failures: {}, tolerate: 2}]}",
+                "only a guardrail has tolerate",
+            ),
+            (
+                "{metrics: [{name: a, role: Primary, failures: {}}, {name: b, role: Guardrail, missing: {}, margin: 1}]}",
+                "only the primary metric has a margin",
+            ),
+            ("{falseAlarm: 0}", "falseAlarm is greater than 0"),
+            ("{minSamples: 10}", "spec.minSamples"),
+            ("{duration: {atLeast: 48h, atMost: 24h}}", "duration.atLeast is at most duration.atMost"),
+            ("{duration: {atMost: 9000h}}", "duration.atMost is at most 8760h"),
+        ];
+        let manifests = cases.iter().map(|(spec, words)| Ok((experiment(spec)?, *words)));
+        refused(fixture, manifests.collect::<Result<Vec<_>>>()?).await?;
+        let mut long = experiment("{}")?;
+        long["metadata"]["name"] = "a".repeat(64).into();
+        refused(fixture, [(long, "the name has at most 63 characters")]).await?;
+
+        fixture.apply(&experiment("{}")?.to_string()).await?;
+        let changed = [
+            experiment("{falseAlarm: 0.01}")?,
+            experiment("{challengers: [{aliasRef: {name: two}}]}")?,
+            experiment("{minSamples: 2000}")?,
+            experiment("{duration: {atMost: 700h}}")?,
+        ];
+        let words = "what is compared, and how, cannot be changed: create another ModelExperiment";
+        refused(fixture, changed.map(|changed| (changed, words))).await?;
+        fixture.apply(&experiment("{onGuardrail: Report, onWinner: SetAlias}")?.to_string()).await
+    });
+}
+
+#[test]
 fn invalid_live_rules_are_rejected_by_the_api_server() {
     run("refused-live", async |fixture| {
         let live = |live: &str| -> Result<Value> {

@@ -20,6 +20,7 @@
 mod audit_log;
 mod challengers;
 mod errors;
+mod experiment;
 mod faults;
 mod fixture;
 mod gateway;

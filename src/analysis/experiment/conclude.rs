@@ -54,7 +54,7 @@ impl Outcome {
 }
 
 /// Why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter, strum::IntoStaticStr)]
 pub enum Why {
     /// The interval excludes 0.
     Significant,
@@ -132,7 +132,7 @@ pub fn conclude(
     let Some((champion, challengers)) = evidence.arms.split_first() else {
         return Conclusion { challengers: Vec::new(), winner: None, is_concluded: false };
     };
-    let alpha = rules.alpha(challengers.len());
+    let alpha = rules.alpha();
     let is_split_wrong = evidence.split.peak() >= threshold(SPLIT_ALPHA);
     let results: Vec<ChallengerResult> = challengers
         .iter()

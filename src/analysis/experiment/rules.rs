@@ -40,6 +40,8 @@ pub struct Metric {
 pub struct ExperimentRules {
     /// The chance that anything is concluded wrongly, in the whole experiment.
     pub false_alarm: f64,
+    /// How many challengers share this chance, also those whose evidence is kept apart.
+    pub challengers: usize,
     /// The least number of samples of each arm.
     pub min_samples: u64,
     /// For how long nothing is concluded: a Monday is not a Sunday.
@@ -59,8 +61,8 @@ pub struct ExperimentRules {
 impl ExperimentRules {
     /// α of one test: shared among the primary metric and the guardrails of all challengers (Bonferroni).
     #[must_use]
-    pub fn alpha(&self, challengers: usize) -> f64 {
-        self.false_alarm / float((challengers.max(1) * (1 + self.guardrails.len())) as u64)
+    pub fn alpha(&self) -> f64 {
+        self.false_alarm / float((self.challengers.max(1) * (1 + self.guardrails.len())) as u64)
     }
 
     /// Whether the numbers make sense.

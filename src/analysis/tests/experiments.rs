@@ -24,6 +24,7 @@ fn days(days: i64) -> SignedDuration {
 fn rules() -> ExperimentRules {
     ExperimentRules {
         false_alarm: 0.05,
+        challengers: 1,
         min_samples: 1000,
         at_least: days(7),
         at_most: days(28),
@@ -174,12 +175,13 @@ fn means_are_compared_and_lost_variances_are_reported() {
 
 #[test]
 fn among_several_the_best_wins_and_each_needs_more() {
-    let rules = rules();
+    let rules = ExperimentRules { challengers: 2, ..rules() };
     let arms = [tally(50_000, 100_000), tally(53_000, 100_000), tally(54_000, 100_000)];
     let after = conclude(&seen(&rules, &arms), &rules, days(8));
     assert_eq!(after.winner, Some(1));
-    assert!((rules.alpha(2) - 0.0125).abs() < 1e-12);
-    let alone = conclude(&seen(&rules, &arms[..2]), &rules, days(8));
+    assert!((rules.alpha() - 0.0125).abs() < 1e-12);
+    let one = ExperimentRules { challengers: 1, ..rules };
+    let alone = conclude(&seen(&one, &arms[..2]), &one, days(8));
     let width = |it: &Conclusion| it.challengers[0].difference.map(|it| it.upper - it.lower).unwrap();
     assert!(width(&after) > width(&alone));
 }

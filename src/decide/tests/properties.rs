@@ -31,6 +31,7 @@ fn made_in_another_order(observed: &Observed) -> Observed {
 }
 
 /// Whether a wait for this ends with something that the operator watches: pods, a smoke test, a Service.
+#[expect(clippy::too_many_lines, reason = "a line for each reason")]
 fn is_watched(reason: Reason) -> bool {
     match reason {
         Reason::StartingVersion
@@ -76,6 +77,12 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::TrafficUnsupported
         | Reason::RouteUnusable
         | Reason::ChallengerUnavailable
+        | Reason::ChampionUnavailable
+        | Reason::SplitAsPlanned
+        | Reason::ChallengerWins
+        | Reason::ChampionWins
+        | Reason::NoDifference
+        | Reason::Collecting
         | Reason::AsDesired
         | Reason::Suspended
         | Reason::RegistryPending

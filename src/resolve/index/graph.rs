@@ -23,7 +23,7 @@ pub struct Affected {
     pub models: BTreeSet<ModelKey>,
     /// Registries whose objects changed or are gone.
     pub registries: BTreeSet<RegistryKey>,
-    /// The UIDs of `ModelAliases` that are gone.
+    /// The UIDs of objects of the kind of the event that are gone.
     pub gone: Vec<String>,
 }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! facts   what one object says of its references (pure)
+//! experiments  which ModelAliases are compared (pure)
 //! graph   what follows from all of them: claims, dependents, users of a registry (pure)
 //! relist  events of a watch as changes, with what is missing from a new list
 //! ```
@@ -17,27 +18,30 @@ use kube::{ResourceExt, core::PartialObjectMeta, runtime::watcher::Event};
 use parking_lot::Mutex;
 
 use self::{
+    experiments::{ExperimentFacts, Experiments},
     facts::{AliasFacts, ModelFacts, RegistryFacts, key, labels},
     graph::Graph,
     relist::Relist,
 };
 use crate::{
     api::{
-        ModelAlias, RegisteredModel,
+        ModelAlias, ModelExperiment, RegisteredModel,
         model_alias::AliasKey,
-        names::{AliasName, ModelName},
+        names::{AliasName, ModelName, Version},
     },
     cluster::Guarded,
     options::RegistryHosts,
     registry::polled::RegistryKey,
 };
 
+mod experiments;
 mod facts;
 mod graph;
 mod relist;
 #[cfg(test)]
 mod tests;
 
+pub use experiments::ExperimentKey;
 pub use facts::{Age, Describes, ModelKey, Place};
 pub use graph::Affected;
 
@@ -57,6 +61,8 @@ struct Inner {
     registries: Relist<RegistryKey>,
     cluster_registries: Relist<RegistryKey>,
     namespaces: Relist<String>,
+    experiments: Experiments,
+    listed_experiments: Relist<ExperimentKey>,
 }
 
 /// Changes, as watches deliver them. Each returns the objects that it concerns.
@@ -85,6 +91,22 @@ impl Index {
         for change in models.changes(event, key, || graph.model_keys()) {
             let (key, object) = change.parts();
             graph.set_model(&key, object.map(ModelFacts::of), &mut affected);
+        }
+        affected
+    }
+
+    /// An event of a ModelExperiment. The UIDs of those that are gone are among `gone`.
+    pub fn experiment_event(&self, event: &Event<Guarded<ModelExperiment>>) -> Affected {
+        let (mut inner, mut affected) = (self.inner.lock(), Affected::default());
+        let Inner { experiments, listed_experiments, .. } = &mut *inner;
+        for change in listed_experiments.changes(event, key, || experiments.keys()) {
+            let (key, object) = change.parts();
+            match object.map(ExperimentFacts::of) {
+                // It cannot be parsed: what it said before counts.
+                Some(None) => {}
+                Some(facts) => experiments.set(&key, facts, &mut affected),
+                None => experiments.set(&key, None, &mut affected),
+            }
         }
         affected
     }
@@ -167,6 +189,25 @@ impl Index {
     #[must_use]
     pub fn champions(&self, alias: &AliasKey) -> Vec<AliasKey> {
         self.inner.lock().graph.champions(alias).cloned().collect()
+    }
+
+    /// Returns the `ModelExperiments` that are about a ModelAlias.
+    #[must_use]
+    pub fn experiments(&self, alias: &AliasKey) -> Vec<ExperimentKey> {
+        self.inner.lock().experiments.about(alias).cloned().collect()
+    }
+
+    /// Returns the champions of the `ModelExperiments` that have withdrawn a version of a challenger.
+    #[must_use]
+    pub fn withdrawn_from(&self, challenger: &AliasKey) -> BTreeSet<AliasKey> {
+        self.inner.lock().experiments.withdrawn_from(challenger)
+    }
+
+    /// Returns the ModelExperiment of a champion that has withdrawn a version of a challenger.
+    #[must_use]
+    pub fn withdrawn_by(&self, champion: &AliasKey, challenger: &str, version: Version) -> Option<String> {
+        let inner = self.inner.lock();
+        inner.experiments.withdrawn_by(champion, challenger, version).map(|(_, name)| name.clone())
     }
 
     /// Returns the `ModelAliases` that refer to the HTTPRoute with a namespace and a name.

@@ -2,10 +2,8 @@
 //! reconciles, for as long as a decision wants it. At rest nothing is read.
 //!
 //! ```text
-//! mod         which versions are judged, and what is known of them
-//! run         one of them: a round, its batch, the findings; wakes the ModelAlias when they say something else
-//! scrape      reads the pods of one round
-//! exposition  what the text of a pod says
+//! mod  which versions are judged, and what is known of them
+//! run  one of them: a round, its batch, the findings; wakes the ModelAlias when they say something else
 //! ```
 
 use std::{collections::HashMap, sync::Arc};
@@ -14,7 +12,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
-use super::PodAccess;
+use super::{PodAccess, counted::Source};
 use crate::{
     analysis::live::{AT_ONCE, are_many_worse},
     api::model_alias::AliasKey,
@@ -22,13 +20,9 @@ use crate::{
     decide::{LiveView, LiveWatch},
 };
 
-mod exposition;
 mod run;
-mod scrape;
 #[cfg(test)]
 mod tests;
-
-pub use exposition::Names;
 
 /// Of how many `ModelAliases` it is remembered that a version became worse.
 const WORSE_MAX: usize = 1000;
@@ -44,17 +38,6 @@ struct Shared {
     became_worse: Mutex<HashMap<String, Timestamp>>,
     pods: Arc<PodAccess>,
     requeue: Requeue,
-}
-
-/// Where pods serve what they count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The port.
-    pub port: u16,
-    /// The path of the URL.
-    pub path: String,
-    /// What the series are called.
-    pub names: Names,
 }
 
 /// A version to judge.

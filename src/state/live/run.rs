@@ -1,19 +1,26 @@
 //! One version that is judged, from its first round until nobody wants to know any more.
 #![expect(clippy::disallowed_methods, reason = "effects: waits between rounds, and reads the time of each")]
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Request, Shared, scrape};
+use super::{
+    super::counted::{ArmPods, Wanted, round},
+    Request, Shared,
+};
 use crate::{
     analysis::{
-        ledger::{Arm, Folded, Ledger, LedgerSettings, Round},
+        ledger::{Folded, Ledger, LedgerSettings, Round},
         live::{Conclusion, Data, LiveRules, Verdict, Watch, conclude, judge},
     },
     api::std_duration,
     decide::{LiveView, LiveWatch},
+    state::PodAccess,
 };
 
 /// Between two rounds. A batch takes at most a minute, and an outage is known after two rounds.
@@ -45,7 +52,7 @@ impl Task {
             if self.judged.is_over(&self.request.watch) {
                 continue;
             }
-            let round = scrape::round(&shared.pods, &self.request).await;
+            let round = self.request.round(&shared.pods).await;
             let now = Timestamp::now();
             if self.judged.add(&round, &self.request.watch, now) {
                 shared.became_worse(&self.request.uid, now);
@@ -55,6 +62,21 @@ impl Task {
                 shared.publish(&self.request, view);
             }
         }
+    }
+}
+
+impl Request {
+    /// Reads all pods of the versions that are compared.
+    pub(super) async fn round(&self, access: &Arc<PodAccess>) -> Round {
+        let arm = |version| ArmPods {
+            arm: LiveWatch::arm(version),
+            alias: self.alias.clone(),
+            version,
+            source: self.source.clone(),
+        };
+        let arms: Vec<ArmPods> = self.watch.versions().map(arm).collect();
+        let wanted: Vec<Wanted> = self.watch.rule.checks.iter().map(Wanted::from).collect();
+        round(access, &arms, &wanted, self.watch.weights.clone()).await
     }
 }
 
@@ -73,7 +95,7 @@ pub(super) struct Judged {
 impl Judged {
     pub(super) fn new(watch: &LiveWatch, now: Timestamp) -> Self {
         let rules = watch.rules();
-        let arms = watch.against.into_iter().chain([watch.version]).map(|version| Arm(version.to_string()));
+        let arms = watch.versions().map(LiveWatch::arm);
         let checks = watch.rule.checks.iter().map(|check| check.name.clone()).collect();
         let warm_up =
             SignedDuration::try_from(std_duration(watch.rule.warm_up)).unwrap_or(SignedDuration::MAX);

@@ -9,7 +9,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
-use super::{LiveWatches, Names, Request, Source, run::Judged, scrape};
+use super::{LiveWatches, Request, run::Judged};
 use crate::{
     analysis::{
         ledger::{Arm, Counters, Gap, Outcomes, PodUid, Round, Scrape},
@@ -21,7 +21,10 @@ use crate::{
         cache::{Cache, Projected},
     },
     decide::LiveWatch,
-    state::PodAccess,
+    state::{
+        PodAccess,
+        counted::{Names, Source},
+    },
 };
 
 /// How long a test waits for what has to happen.
@@ -92,7 +95,7 @@ impl Pods {
     }
 
     async fn scrapes(&self) -> Vec<Scrape> {
-        let mut scrapes = scrape::round(&self.access, &self.request).await.scrapes;
+        let mut scrapes = self.request.round(&self.access).await.scrapes;
         scrapes.sort_by(|one, other| one.arm.cmp(&other.arm));
         scrapes
     }
@@ -165,7 +168,7 @@ async fn what_a_pod_does_not_say_is_a_gap() {
         assert_eq!(scrapes[1].counters, Err(gap), "{answer:?}");
     }
     drop(pods.twelve);
-    let scrapes = scrape::round(&pods.access, &pods.request).await.scrapes;
+    let scrapes = pods.request.round(&pods.access).await.scrapes;
     assert!(scrapes.iter().any(|scrape| scrape.counters == Err(Gap::Unreachable)));
 }
 

@@ -10,11 +10,17 @@ use super::tools::{NAMESPACE, Objects};
 
 /// API group, resources, verbs.
 const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
-    ("laurel.dev", &["modelregistries"], &["list", "watch"]),
+    ("laurel.dev", &["modelregistries", "modelexperiments"], &["list", "watch"]),
     ("laurel.dev", &["registeredmodels", "modelaliases"], &["list", "watch", "patch"]),
     (
         "laurel.dev",
-        &["modelregistries/status", "registeredmodels/status", "modelaliases/status", "modelaliases/scale"],
+        &[
+            "modelregistries/status",
+            "registeredmodels/status",
+            "modelaliases/status",
+            "modelaliases/scale",
+            "modelexperiments/status",
+        ],
         &["patch"],
     ),
     ("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),

@@ -52,7 +52,8 @@ pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     let crds = crds.to_str().context("the path of the checkout is not UTF-8")?;
     cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", crds], None).await?;
     let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
-    let kinds = ["modelregistries", "clustermodelregistries", "registeredmodels", "modelaliases"];
+    let kinds =
+        ["modelregistries", "clustermodelregistries", "registeredmodels", "modelaliases", "modelexperiments"];
     let names = kinds.map(|kind| format!("{kind}.laurel.dev"));
     let names = names.each_ref().map(String::as_str);
     cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)

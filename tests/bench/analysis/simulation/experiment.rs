@@ -34,6 +34,7 @@ impl Experiment {
     /// The rules: α = 0.05, after a week, a margin of a tenth of the champion's value.
     pub fn rules(&self) -> ExperimentRules {
         ExperimentRules {
+            challengers: 1,
             false_alarm: 0.05,
             min_samples: 1000,
             at_least: SignedDuration::from_hours(24 * 7).min(SignedDuration::from_hours(24 * self.days)),

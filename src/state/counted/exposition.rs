@@ -1,22 +1,27 @@
 //! Reads what a pod counted from Prometheus' text format (version 0.0.4; that of `OpenMetrics` is close enough).
 //!
-//! Only what the checks need is taken, and everything else is skipped. What is missing, ambiguous or not a
+//! Only what is wanted is taken, and everything else is skipped. What is missing, ambiguous or not a
 //! count is a gap, never 0.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::{
-    analysis::{
-        count,
-        ledger::{Counters, Gap, Outcomes},
-    },
-    api::live::LiveCheck,
+use super::{Counted, Wanted};
+use crate::analysis::{
+    count,
+    ledger::{Counters, Gap, Outcomes},
+    moments::Moments,
 };
 
 /// The counter of predictions of the meter that Laurel adds to its runtimes, by their outcome.
 const PREDICTIONS: &str = "laurel_model_predictions_total";
+/// Its counter of predicted values, by their class.
+const CLASSES: &str = "laurel_model_predicted_class_total";
+/// Its sums of predicted numbers.
+const VALUES: &str = "laurel_model_prediction_values_total";
+const SUM: &str = "laurel_model_prediction_sum";
+const SQUARES: &str = "laurel_model_prediction_sum_of_squares";
 const PROCESS_START: &str = "process_start_time_seconds";
 
 /// Where in the text the numbers are.
@@ -36,11 +41,11 @@ pub(super) struct Sample {
     pub(super) started_at: Option<Timestamp>,
 }
 
-/// Reads what `checks` are about.
+/// Reads what is wanted.
 ///
 /// # Errors
 /// What is missing or makes no sense.
-pub(super) fn read(text: &str, names: &Names, checks: &[LiveCheck]) -> Result<Sample, Gap> {
+pub(super) fn read(text: &str, names: &Names, wanted: &[Wanted]) -> Result<Sample, Gap> {
     let bucket = format!("{}_bucket", names.requests);
     let total = format!("{}_count", names.requests);
     let mut seen = Seen::default();
@@ -48,8 +53,8 @@ pub(super) fn read(text: &str, names: &Names, checks: &[LiveCheck]) -> Result<Sa
     for line in text.lines() {
         let line = line.trim();
         let name = line.split(['{', ' ']).next().unwrap_or_default();
-        let is_needed = name == bucket || name == total || name == PREDICTIONS || name == PROCESS_START;
-        if !is_needed {
+        let is_request = name == bucket || name == total;
+        if !is_request && ![PREDICTIONS, CLASSES, VALUES, SUM, SQUARES, PROCESS_START].contains(&name) {
             continue;
         }
         let Some(Line { identity, labels, value }) = parsed(line) else { return Err(Gap::NotACount) };
@@ -60,6 +65,11 @@ pub(super) fn read(text: &str, names: &Names, checks: &[LiveCheck]) -> Result<Sa
             seen.started_at = value.parse().ok().and_then(timestamp);
             continue;
         }
+        if name == SUM || name == SQUARES {
+            let sum = value.parse().ok().filter(|sum: &f64| sum.is_finite()).ok_or(Gap::NotACount)?;
+            *(if name == SUM { &mut seen.sum } else { &mut seen.squares }) = Some(sum);
+            continue;
+        }
         let counted = value.parse().ok().and_then(count).ok_or(Gap::NotACount)?;
         if name == total {
             let is_good = labels.get(&names.status).map(|status| status.starts_with('2'));
@@ -67,13 +77,19 @@ pub(super) fn read(text: &str, names: &Names, checks: &[LiveCheck]) -> Result<Sa
         } else if name == bucket {
             let bound = labels.get("le").and_then(|le| le.parse::<f64>().ok()).ok_or(Gap::Missing)?;
             seen.add_bucket(bound, counted);
+        } else if name == VALUES {
+            seen.values = Some(counted);
         } else {
-            let outcome = labels.get("outcome").cloned().unwrap_or_default();
-            let sum = seen.predictions.entry(outcome).or_default();
+            let (by, label) = if name == CLASSES {
+                (&mut seen.classes, "class")
+            } else {
+                (&mut seen.predictions, "outcome")
+            };
+            let sum = by.entry(labels.get(label).cloned().unwrap_or_default()).or_default();
             *sum = sum.saturating_add(counted);
         }
     }
-    let counters = seen.counters(checks)?;
+    let counters = seen.counters(wanted)?;
     Ok(Sample { counters, started_at: seen.started_at })
 }
 
@@ -87,6 +103,10 @@ struct Seen {
     /// By the bound in milliseconds: how many series have it, and the sum of what they counted.
     buckets: BTreeMap<u64, (usize, u64)>,
     predictions: BTreeMap<String, u64>,
+    classes: BTreeMap<String, u64>,
+    values: Option<u64>,
+    sum: Option<f64>,
+    squares: Option<f64>,
     started_at: Option<Timestamp>,
 }
 
@@ -107,36 +127,55 @@ impl Seen {
         *sum = sum.saturating_add(counted);
     }
 
-    fn counters(&self, checks: &[LiveCheck]) -> Result<Counters, Gap> {
+    fn counters(&self, wanted: &[Wanted]) -> Result<Counters, Gap> {
         if self.histograms == 0 {
             return Err(Gap::Missing);
         }
-        let outcomes = checks.iter().map(|check| Ok((check.name.clone(), self.outcomes(check)?)));
-        Ok(Counters {
-            requests: self.requests,
-            checks: outcomes.collect::<Result<_, _>>()?,
-            values: BTreeMap::new(),
-        })
+        let mut counters = Counters { requests: self.requests, ..Counters::default() };
+        for Wanted { name, counted } in wanted {
+            if *counted == Counted::Mean {
+                counters.values.insert(name.clone(), self.moments()?);
+            } else {
+                counters.checks.insert(name.clone(), self.outcomes(counted)?);
+            }
+        }
+        Ok(counters)
     }
 
-    fn outcomes(&self, check: &LiveCheck) -> Result<Outcomes, Gap> {
-        let total = self.requests;
-        if let Some(slow) = check.slow {
-            let bound = u64::from(slow.over.milliseconds());
-            let known = self.buckets.get(&bound).filter(|(series, _)| *series == self.histograms);
-            let (_, in_time) = known.ok_or(Gap::Missing)?;
-            return Ok(Outcomes { bad: total.checked_sub(*in_time).ok_or(Gap::Inconsistent)?, total });
-        }
-        if check.missing.is_some() {
-            let bad = *self.predictions.get("Missing").ok_or(Gap::Missing)?;
-            let total = self.predictions.values().fold(0, |sum: u64, more| sum.saturating_add(*more));
-            return Ok(Outcomes { bad, total });
-        }
-        if self.lacks_status {
-            return Err(Gap::Missing);
-        }
-        Ok(Outcomes { bad: self.failures, total })
+    fn moments(&self) -> Result<Moments, Gap> {
+        let (values, sum, squares) = (self.values, self.sum, self.squares);
+        let (Some(n), Some(sum), Some(squares)) = (values, sum, squares) else { return Err(Gap::Missing) };
+        Moments::new(n, sum, squares).ok_or(Gap::NotACount)
     }
+
+    fn outcomes(&self, counted: &Counted) -> Result<Outcomes, Gap> {
+        let total = self.requests;
+        match counted {
+            Counted::Slow(milliseconds) => {
+                let bound = u64::from(*milliseconds);
+                let known = self.buckets.get(&bound).filter(|(series, _)| *series == self.histograms);
+                let (_, in_time) = known.ok_or(Gap::Missing)?;
+                Ok(Outcomes { bad: total.checked_sub(*in_time).ok_or(Gap::Inconsistent)?, total })
+            }
+            Counted::Missing => {
+                let bad = *self.predictions.get("Missing").ok_or(Gap::Missing)?;
+                Ok(Outcomes { bad, total: sum(&self.predictions) })
+            }
+            // A class that was never predicted has no series of its own yet.
+            Counted::Class(_) if self.classes.is_empty() => Err(Gap::Missing),
+            Counted::Class(class) => {
+                let bad = self.classes.get(class).copied().unwrap_or_default();
+                Ok(Outcomes { bad, total: sum(&self.classes) })
+            }
+            Counted::Mean => Err(Gap::Missing),
+            Counted::Failures if self.lacks_status => Err(Gap::Missing),
+            Counted::Failures => Ok(Outcomes { bad: self.failures, total }),
+        }
+    }
+}
+
+fn sum(counts: &BTreeMap<String, u64>) -> u64 {
+    counts.values().fold(0, |sum: u64, more| sum.saturating_add(*more))
 }
 
 fn timestamp(seconds: f64) -> Option<Timestamp> {
@@ -202,6 +241,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::{live::LiveCheck, model_experiment::ExperimentMetric};
 
     fn names() -> Names {
         Names {
@@ -210,11 +250,12 @@ mod tests {
         }
     }
 
-    fn checks(yaml: &str) -> Vec<LiveCheck> {
-        serde_yaml::from_str(yaml).unwrap()
+    fn checks(yaml: &str) -> Vec<Wanted> {
+        let checks: Vec<LiveCheck> = serde_yaml::from_str(yaml).unwrap();
+        checks.iter().map(Wanted::from).collect()
     }
 
-    fn all() -> Vec<LiveCheck> {
+    fn all() -> Vec<Wanted> {
         checks(
             "[{name: failures, failures: {}}, {name: slow, slow: {over: 250ms}}, {name: nan, missing: {}}]",
         )
@@ -249,8 +290,35 @@ process_start_time_seconds 1.7644e9
     }
 
     #[test]
+    fn classes_and_numbers_are_counted_by_value() {
+        let metrics: Vec<ExperimentMetric> = serde_yaml::from_str(
+            "[{name: approved, role: Primary, predictions: {class: '1'}}, {name: new, role: Primary, predictions: \
+             {class: '7'}}]",
+        )
+        .unwrap();
+        let wanted: Vec<Wanted> = metrics.iter().map(Wanted::from).collect();
+        let classes = "laurel_model_predicted_class_total{class=\"other\"} 0\n\
+                       laurel_model_predicted_class_total{class=\"0\"} 6\n\
+                       laurel_model_predicted_class_total{class=\"1\"} 4\n";
+        let sample = read(&format!("{TEXT}{classes}"), &names(), &wanted).unwrap();
+        assert_eq!(sample.counters.checks["approved"], Outcomes { bad: 4, total: 10 });
+        assert_eq!(sample.counters.checks["new"], Outcomes { bad: 0, total: 10 }, "never predicted yet");
+        assert_eq!(read(TEXT, &names(), &wanted), Err(Gap::Missing), "classes are not counted at all");
+
+        let metric = "{name: amount, role: Primary, predictions: {mean: {}}}";
+        let wanted = [Wanted::from(&serde_yaml::from_str::<ExperimentMetric>(metric).unwrap())];
+        let numbers = "laurel_model_prediction_values_total 3\nlaurel_model_prediction_sum -6.5\n\
+                       laurel_model_prediction_sum_of_squares 20.25\n";
+        let sample = read(&format!("{TEXT}{numbers}"), &names(), &wanted).unwrap();
+        assert_eq!(sample.counters.values["amount"], Moments::new(3, -6.5, 20.25).unwrap());
+        assert_eq!(read(TEXT, &names(), &wanted), Err(Gap::Missing));
+        let broken = numbers.replace("-6.5", "NaN");
+        assert_eq!(read(&format!("{TEXT}{broken}"), &names(), &wanted), Err(Gap::NotACount));
+    }
+
+    #[test]
     fn what_is_missing_is_never_zero() {
-        let gap = |text: &str, checks: &[LiveCheck]| read(text, &names(), checks).unwrap_err();
+        let gap = |text: &str, checks: &[Wanted]| read(text, &names(), checks).unwrap_err();
         assert_eq!(gap("", &all()), Gap::Missing);
         assert_eq!(gap("<html>404</html>", &all()), Gap::Missing);
         let without = |part: &str| -> String {

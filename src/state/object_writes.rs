@@ -1,6 +1,6 @@
-//! Writes of models, and what a deletion reads before. They run beside the reconciles: a slow registry must
-//! not hold up the `RegisteredModels` of others. The end wakes the RegisteredModel if there is more to do for
-//! it.
+//! Writes to registries for `RegisteredModels`, with what a deletion reads before, and for `ModelExperiments`.
+//! They run beside the reconciles: a slow registry must not hold up the objects of others. The end wakes the
+//! object if there is more to do for it.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,10 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::{cluster::Requeue, decide::registered_model::ModelAction};
+use crate::{
+    cluster::Requeue,
+    decide::{experiment::ExperimentAction, registered_model::ModelAction},
+};
 
 /// How many attempts are remembered before those that are over are dropped.
 const FEW: usize = 64;
@@ -27,21 +30,32 @@ pub enum Attempt {
     Actions(Vec<ModelAction>),
 }
 
-/// The attempts by the UIDs of the objects. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct ModelWrites {
-    requeue: Requeue,
-    states: Arc<Mutex<HashMap<String, State>>>,
+/// Attempts of one kind, by the UIDs of the objects. Cheap to clone.
+pub struct ObjectWrites<A> {
+    wake: Arc<dyn Fn(&Target) + Send + Sync>,
+    states: Arc<Mutex<HashMap<String, State<A>>>>,
+}
+
+/// Those for `RegisteredModels`.
+pub type ModelWrites = ObjectWrites<Attempt>;
+
+/// Those for `ModelExperiments`.
+pub type ExperimentWrites = ObjectWrites<Vec<ExperimentAction>>;
+
+impl<A> Clone for ObjectWrites<A> {
+    fn clone(&self) -> Self {
+        Self { wake: self.wake.clone(), states: self.states.clone() }
+    }
 }
 
 #[derive(Debug)]
-enum State {
+enum State<A> {
     Running {
         /// Whether a reconcile was asked for in the meantime.
         is_asked: bool,
     },
     /// The same is not attempted again before a time.
-    Paused(Attempt, Instant),
+    Paused(A, Instant),
 }
 
 /// An object that is written for.
@@ -70,10 +84,23 @@ impl ModelWrites {
     /// Nothing is attempted yet.
     #[must_use]
     pub fn new(requeue: Requeue) -> Self {
-        Self { requeue, states: Arc::default() }
+        let wake = move |target: &Target| requeue.model(&target.namespace, &target.name);
+        Self { wake: Arc::new(wake), states: Arc::default() }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, State>> {
+impl ExperimentWrites {
+    /// Nothing is attempted yet.
+    #[must_use]
+    pub fn new(requeue: Requeue) -> Self {
+        let wake =
+            move |target: &Target| requeue.experiment(&(target.namespace.clone(), target.name.clone()));
+        Self { wake: Arc::new(wake), states: Arc::default() }
+    }
+}
+
+impl<A: Clone + PartialEq + Send + 'static> ObjectWrites<A> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, State<A>>> {
         self.states.lock()
     }
 
@@ -93,7 +120,7 @@ impl ModelWrites {
     pub fn begin(
         &self,
         target: Target,
-        attempt: Attempt,
+        attempt: A,
         work: impl Future<Output = Option<Duration>> + Send + 'static,
     ) -> Begin {
         let now = Instant::now();
@@ -123,14 +150,14 @@ impl ModelWrites {
 }
 
 /// An attempt that runs. However it ends, it does not run any more.
-struct Running {
-    writes: ModelWrites,
+struct Running<A: Clone + PartialEq + Send + 'static> {
+    writes: ObjectWrites<A>,
     target: Target,
-    attempt: Attempt,
+    attempt: A,
     pause: Option<Duration>,
 }
 
-impl Drop for Running {
+impl<A: Clone + PartialEq + Send + 'static> Drop for Running<A> {
     fn drop(&mut self) {
         let before = {
             let mut states = self.writes.lock();
@@ -144,7 +171,7 @@ impl Drop for Running {
         };
         let is_asked = matches!(before, Some(State::Running { is_asked: true }));
         if is_asked || self.pause.is_some() {
-            self.writes.requeue.model(&self.target.namespace, &self.target.name);
+            (self.writes.wake)(&self.target);
         }
     }
 }

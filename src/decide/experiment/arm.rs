@@ -1,0 +1,142 @@
+//! The contest of one challenger with the champion.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{ChallengerArm, ContestKey, ExperimentObserved, evidence, is_final};
+use crate::{
+    analysis::{
+        experiment::{ChallengerResult, ExperimentEvidence, Goal, Why, conclude},
+        sequential::Interval,
+        significant,
+    },
+    api::{
+        condition::ReasonMessage,
+        model_experiment::{ArmStatus, ExperimentResult, IntervalPoint, OnGuardrail},
+    },
+};
+
+/// How many points the history of an interval has at most.
+const POINTS: usize = 64;
+
+/// Two points of it are at least so far apart.
+const APART: SignedDuration = SignedDuration::from_secs(15);
+
+impl ExperimentObserved {
+    /// A challenger as it is known now.
+    pub(super) fn arm(&self, alias: &str, challenger: &Result<ChallengerArm, ReasonMessage>) -> ArmStatus {
+        let before = self.status.arms.iter().find(|arm| arm.alias == alias).cloned();
+        let before = before.unwrap_or_else(|| ArmStatus { alias: alias.to_owned(), ..ArmStatus::default() });
+        let arm = match self.contestants(alias, challenger) {
+            // What is over stays as it is, and what cannot be compared now goes on later.
+            _ if self.is_over() => before,
+            Err(_) => before,
+            Ok((key, [_, weight])) => {
+                let arm = ArmStatus { weight: Some(weight), ..before };
+                if is_about(&arm, &key) { self.judged(arm, &key) } else { anew(&arm, &key, self.now) }
+            }
+        };
+        ArmStatus { withdrawn: self.withdrawn(&arm), ..arm }
+    }
+
+    /// What the counts say of it, unless it has a verdict already.
+    fn judged(&self, arm: ArmStatus, key: &ContestKey) -> ArmStatus {
+        let known = self.counted(key).map(|view| view.evidence.clone()).or_else(|| evidence(&arm));
+        let (Some(counted), Some(since)) = (known, arm.since) else { return arm };
+        if arm.result.as_ref().is_some_and(is_final) {
+            return arm;
+        }
+        let rules = self.rules(&self.status, since);
+        let conclusion = conclude(&counted, &rules, self.now.duration_since(since));
+        let Some(found) = conclusion.challengers.into_iter().next() else { return arm };
+        let is_news = arm.result.as_ref().is_none_or(|result| result.verdict != found.outcome.to_string());
+        let point = found.difference.map(|difference| point(self.now, difference, found.samples));
+        let history = with_point(arm.history, point, is_news, since);
+        ArmStatus { result: Some(result(&found)), evidence: text(&counted), history, ..arm }
+    }
+
+    /// Why it gets no requests any more, if so.
+    fn withdrawn(&self, arm: &ArmStatus) -> Option<String> {
+        let failed: &str = (&Why::GuardrailFailed).into();
+        let result = arm.result.as_ref().filter(|result| result.reason == failed)?;
+        (self.spec.on_guardrail == OnGuardrail::Withdraw).then(|| result.message.clone())
+    }
+}
+
+fn is_about(arm: &ArmStatus, key: &ContestKey) -> bool {
+    arm.version == Some(key.challenger) && arm.against == Some(key.champion)
+}
+
+fn anew(arm: &ArmStatus, key: &ContestKey, now: Timestamp) -> ArmStatus {
+    ArmStatus {
+        alias: arm.alias.clone(),
+        version: Some(key.challenger),
+        against: Some(key.champion),
+        since: Some(now),
+        weight: arm.weight,
+        ..ArmStatus::default()
+    }
+}
+
+fn text(counted: &ExperimentEvidence) -> Option<String> {
+    serde_json::to_string(counted).ok()
+}
+
+fn result(found: &ChallengerResult) -> ExperimentResult {
+    let number = |of: fn(&Interval) -> f64| found.difference.as_ref().map(|it| significant(of(it)));
+    let interval =
+        found.difference.map(|it| format!("{} to {}", significant(it.lower), significant(it.upper)));
+    ExperimentResult {
+        verdict: found.outcome.to_string(),
+        reason: found.why.to_string(),
+        estimate: number(|it| it.estimate),
+        interval,
+        p_value: number(|it| it.p_value),
+        samples: found.samples.iter().map(|samples| i64::try_from(*samples).unwrap_or(i64::MAX)).collect(),
+        message: found.message.clone(),
+    }
+}
+
+fn point(at: Timestamp, difference: Interval, samples: [u64; 2]) -> IntervalPoint {
+    let [champion, challenger] = samples;
+    IntervalPoint {
+        at,
+        estimate: difference.estimate,
+        lower: difference.lower,
+        upper: difference.upper,
+        samples: i64::try_from(champion.saturating_add(challenger)).unwrap_or(i64::MAX),
+    }
+}
+
+/// Adds a point to the history if the last one is old enough, or if there is news.
+fn with_point(
+    mut history: Vec<IntervalPoint>,
+    point: Option<IntervalPoint>,
+    is_news: bool,
+    since: Timestamp,
+) -> Vec<IntervalPoint> {
+    let Some(point) = point else { return history };
+    let apart = (point.at.duration_since(since) / 64).max(APART);
+    let is_due = history.last().is_none_or(|last| point.at.duration_since(last.at) >= apart);
+    if is_due || is_news {
+        history.push(point);
+    }
+    if history.len() > POINTS {
+        let last = history.len() - 1;
+        let mut index = 0;
+        // The newest one always stays.
+        history.retain(|_| {
+            index += 1;
+            (index - 1) % 2 == last % 2
+        });
+    }
+    history
+}
+
+/// The challenger that won; without one, the one that is nearest to it. Without any interval, the first.
+pub(super) fn best(arms: &[ArmStatus], goal: Goal) -> Option<&ArmStatus> {
+    let wins = |arm: &ArmStatus| arm.result.as_ref().is_some_and(|it| it.verdict == super::CHALLENGER_WINS);
+    let gain =
+        |arm: &ArmStatus| arm.history.last().map_or(f64::NEG_INFINITY, |last| goal.gain(last.estimate));
+    let known = arms.iter().rev().filter(|arm| arm.result.is_some());
+    known.max_by(|one, other| wins(one).cmp(&wins(other)).then(gain(one).total_cmp(&gain(other))))
+}
