@@ -3,6 +3,7 @@
 //! ```text
 //! files ─► manifests ─► admission   each object, validated like by the API server
 //!                   ├─► references  the references between them
+//!                   ├─► experiments what experiments need of the ModelAliases that they compare
 //!                   └─► promotions  the promotion rules, with facts from a registry (if one is given)
 //! ```
 //!
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+mod experiments;
 pub mod manifests;
 pub mod promotions;
 mod references;
@@ -24,7 +26,10 @@ pub use self::{
     promotions::{Promotion, Verdict, evaluate},
 };
 use crate::{
-    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_registry::MlflowServer},
+    api::{
+        ClusterModelRegistry, ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel,
+        model_registry::MlflowServer,
+    },
     offline::admission::Judge,
 };
 
@@ -92,6 +97,7 @@ pub struct Known {
     cluster_registries: BTreeMap<Key, Of<ClusterModelRegistry>>,
     models: BTreeMap<Key, Of<RegisteredModel>>,
     aliases: BTreeMap<Key, Of<ModelAlias>>,
+    experiments: BTreeMap<Key, Of<ModelExperiment>>,
     /// The HTTPRoutes, as they are written.
     routes: BTreeMap<Key, Value>,
     /// Duplicates, each with the file of the first object.
@@ -119,6 +125,9 @@ impl Known {
             }
             Some("RegisteredModel") => {
                 insert(&mut self.models, &mut self.duplicates, judge, manifest).map(drop)
+            }
+            Some("ModelExperiment") => {
+                insert(&mut self.experiments, &mut self.duplicates, judge, manifest).map(drop)
             }
             _ => insert(&mut self.aliases, &mut self.duplicates, judge, manifest).map(drop),
         }
@@ -174,6 +183,7 @@ pub fn check(manifests: &Manifests) -> (Vec<Finding>, Known) {
         known.routes.insert((manifest.namespace().to_owned(), name), manifest.object.clone());
     }
     findings.extend(references::findings(&known));
+    findings.extend(experiments::findings(&known));
     findings.sort();
     (findings, known)
 }

@@ -126,7 +126,7 @@ fn duplicates(known: &Known, findings: &mut Vec<Finding>) {
 
 /// The identity of a model, as far as known.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum ReferencedModel {
+pub(super) enum ReferencedModel {
     /// The model with this name in this registry; without one, in the default of its namespace or of the
     /// cluster.
     Named(Option<(RegistryKind, String, String)>, ModelName),
@@ -134,29 +134,44 @@ enum ReferencedModel {
     Referred(String, String),
 }
 
+impl ReferencedModel {
+    /// Whether it is certainly another model: two names, or two registries.
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        let (Self::Named(registry, name), Self::Named(other_registry, other_name)) = (self, other) else {
+            return false;
+        };
+        name != other_name
+            || registry.as_ref().zip(other_registry.as_ref()).is_some_and(|(one, other)| one != other)
+    }
+}
+
+/// Follows the `modelRef` of a ModelAlias.
+pub(super) fn referenced_model(known: &Known, namespace: &str, name: &str) -> ReferencedModel {
+    let place = (namespace.to_owned(), name.to_owned());
+    let model = known.models.get(&place).and_then(|model| {
+        let registry = model.object.spec.registry_ref.as_ref();
+        let registry = registry.map(|registry| {
+            let place = match registry.kind {
+                RegistryKind::ModelRegistry => namespace.to_owned(),
+                RegistryKind::ClusterModelRegistry => String::new(),
+            };
+            (registry.kind, place, registry.name.clone())
+        });
+        Some(ReferencedModel::Named(registry, model.object.model_name().ok()?))
+    });
+    model.unwrap_or(ReferencedModel::Referred(place.0, place.1))
+}
+
 /// Finds objects that claim the same alias of the same model: the newer one would report `Conflict`.
 fn claims(known: &Known, findings: &mut Vec<Finding>) {
     let mut taken: BTreeMap<(ReferencedModel, AliasName), String> = BTreeMap::new();
     for ((namespace, _), alias) in &known.aliases {
         let spec = &alias.object.spec;
-        let reference = (namespace.clone(), spec.model_ref.name.clone());
         let claims =
             [("spec.alias", Some(&spec.alias)), ("spec.previousAlias", spec.previous_alias.as_ref())];
         for (field, claim) in claims {
             let Some(claim) = claim else { continue };
-            let model = known.models.get(&reference).and_then(|model| {
-                let registry = model.object.spec.registry_ref.as_ref();
-                let registry = registry.map(|registry| {
-                    let place = match registry.kind {
-                        RegistryKind::ModelRegistry => namespace.clone(),
-                        RegistryKind::ClusterModelRegistry => String::new(),
-                    };
-                    (registry.kind, place, registry.name.clone())
-                });
-                Some(ReferencedModel::Named(registry, model.object.model_name().ok()?))
-            });
-            let model =
-                model.unwrap_or_else(|| ReferencedModel::Referred(reference.0.clone(), reference.1.clone()));
+            let model = referenced_model(known, namespace, &spec.model_ref.name);
             let title = alias.manifest.title();
             if let Some(other) =
                 taken.insert((model, claim.clone()), title).filter(|other| *other != alias.manifest.title())

@@ -4,6 +4,8 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 
+mod experiments;
+
 fn read(text: &str) -> Manifests {
     let mut manifests = Manifests::default();
     manifests.read("m.yaml", text).unwrap();
