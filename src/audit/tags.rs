@@ -13,6 +13,8 @@ use crate::api::{
 
 /// The prefix of all tags of the audit log.
 const AUDIT: &str = "laurel.";
+/// The verdict of an experiment, followed by its name.
+const EXPERIMENT: &str = "laurel.experiment.";
 
 /// The prefix of the key of every log entry.
 pub(super) const LOG: &str = "laurel.log.";
@@ -157,10 +159,11 @@ pub enum Change {
 /// The tags of a version.
 type Tags = BTreeMap<String, String>;
 
-/// Whether a tag belongs to the audit log.
+/// Whether a tag belongs to the audit log. The verdict of an experiment does not: it says something about the
+/// version.
 #[must_use]
 pub fn is_audit_tag(key: &str) -> bool {
-    key.starts_with(AUDIT)
+    key.starts_with(AUDIT) && !key.starts_with(EXPERIMENT)
 }
 
 /// Whether the log already has this entry.

@@ -150,7 +150,11 @@ mod tests {
                 &[("team", "risk"), ("validated", "no")],
             ),
             version(4, &[("auc", 0.9), ("cost", 11.0)], &[("team", "risk"), ("laurel.promoted_by", "ana")]),
-            version(5, &[("auc", f64::NAN), ("cost", 13.0)], &[("team", "risk"), ("validated", "true")]),
+            version(
+                5,
+                &[("auc", f64::NAN), ("cost", 13.0)],
+                &[("team", "risk"), ("validated", "true"), ("laurel.experiment.fraud-q4", "wins")],
+            ),
         ];
         let goals = BTreeMap::from([("auc".to_owned(), Goal::Maximize), ("cost".to_owned(), Goal::Minimize)]);
         let reported = compare(&model(&[("champion", 3), ("old", 3)]), &versions, &goals).unwrap();
@@ -162,7 +166,8 @@ mod tests {
         let all = |numbers: &[&str]| numbers.iter().map(|number| (*number).to_owned()).collect::<Vec<_>>();
         assert_eq!(best, [("auc", all(&["3", "4"])), ("cost", all(&["4"])), ("only", all(&[]))]);
         assert_eq!(reported.versions[0].aliases, ["champion", "old"]);
-        let [tag] = reported.tags.as_slice() else { panic!("{:?}", reported.tags) };
+        let [experiment, tag] = reported.tags.as_slice() else { panic!("{:?}", reported.tags) };
+        assert_eq!(experiment.key, "laurel.experiment.fraud-q4", "a verdict says something about a version");
         assert_eq!((tag.key.as_str(), tag.values[1].as_ref()), ("validated", None));
         assert_eq!(
             serde_json::to_value(&reported).unwrap()["metrics"][0]["values"],
