@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => return ask(options.run(stdout().lock())),
         Command::Best(options) => return ask(options.run(stdout().lock())),
         Command::History(args) => return ask(history(&args, stdout().lock())),
+        Command::Experiment(options) => return ask(options.run(stdout().lock())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

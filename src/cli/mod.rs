@@ -1,14 +1,15 @@
 //! The command line: one file for each command of `laurel`.
 //!
 //! ```text
-//! crds      the custom resource definitions as YAML
-//! check     manifests, validated without a cluster
-//! compare   versions of a model side by side
-//! best      the version that a follower would choose
-//! files     the manifests given with -f
-//! history   what was live when, from the registry
-//! registry  the connection to the registry, shared by the commands that query it
-//! table     prints tables for people
+//! crds        the custom resource definitions as YAML
+//! check       manifests, validated without a cluster
+//! compare     versions of a model side by side
+//! best        the version that a follower would choose
+//! files       the manifests given with -f
+//! history     what was live when, from the registry
+//! experiment  what an experiment found so far, from the cluster
+//! registry    the connection to the registry, shared by the commands that query it
+//! table       prints tables for people
 //! ```
 //!
 //! A query ends with one of the exit codes of [`ExitStatus`].
@@ -28,14 +29,15 @@ mod best;
 mod check;
 mod compare;
 mod crds;
+pub mod experiment;
 mod files;
 pub mod history;
 pub mod registry;
 mod table;
 
 pub use self::{
-    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::CrdsOptions, history::HistoryArgs,
-    registry::RegistryArgs,
+    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::CrdsOptions,
+    experiment::ExperimentOptions, history::HistoryArgs, registry::RegistryArgs,
 };
 
 /// Promotes and rolls back machine-learning models on Kubernetes, in sync with a model registry.
@@ -64,6 +66,9 @@ pub enum Command {
     /// Show what was live when, who requested it and why, from the tags in the registry.
     #[command(after_help = history::EXIT_CODES)]
     History(HistoryArgs),
+    /// Show what an experiment found so far: differences, intervals, verdicts, and a picture of them over
+    /// time.
+    Experiment(ExperimentOptions),
 }
 
 /// The output format.

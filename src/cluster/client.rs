@@ -10,6 +10,7 @@ use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
+    config::KubeConfigOptions,
 };
 use tower::{BoxError, Layer, Service};
 
@@ -28,6 +29,9 @@ pub enum ConnectError {
     /// Neither a kubeconfig nor a service account.
     #[error("no cluster configured: {0}")]
     Config(#[from] kube::config::InferConfigError),
+    /// The kubeconfig has no such context.
+    #[error("cannot use the context {0:?} of the kubeconfig: {1}")]
+    Context(String, kube::config::KubeconfigError),
     /// The settings of the cluster are not valid.
     #[error("cannot create a client for the cluster: {0}")]
     Client(#[from] kube::Error),
@@ -44,6 +48,22 @@ pub(crate) async fn connect(fence: Fence) -> Result<Client, ConnectError> {
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
     Ok(ClientBuilder::try_from(config)?.with_layer(&FenceLayer(fence)).build())
+}
+
+/// Connects to the cluster of a context of the kubeconfig, to read from it; without a context, like
+/// [`connect`].
+pub(crate) async fn connect_to(context: Option<&str>) -> Result<Client, ConnectError> {
+    let mut config = match context {
+        None => Config::infer().await?,
+        Some(context) => {
+            let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
+            let config = Config::from_kubeconfig(&options).await;
+            config.map_err(|error| ConnectError::Context(context.to_owned(), error))?
+        }
+    };
+    config.default_retry = false;
+    config.read_timeout = Some(READ_TIMEOUT);
+    Ok(Client::try_from(config)?)
 }
 
 struct FenceLayer(Fence);
