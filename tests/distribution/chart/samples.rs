@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::cel::Validator;
 use laurel::api::{
-    ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, custom_resource_definitions,
+    ClusterModelRegistry, ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel,
+    custom_resource_definitions,
 };
 use pretty_assertions::assert_eq;
 use serde::{Serialize, de::DeserializeOwned};
@@ -36,6 +37,7 @@ fn unknown_keys(object: &Value) -> Vec<String> {
         Some("ClusterModelRegistry") => typed::<ClusterModelRegistry>(object),
         Some("RegisteredModel") => typed::<RegisteredModel>(object),
         Some("ModelAlias") => typed::<ModelAlias>(object),
+        Some("ModelExperiment") => typed::<ModelExperiment>(object),
         Some("Secret") => typed::<Secret>(object),
         kind => panic!("unexpected sample of kind {kind:?}"),
     };
@@ -103,6 +105,7 @@ fn the_api_accepts_what_the_pages_show_in_full() {
     let pages = [
         "docs/install.md",
         "docs/custom-server.md",
+        "docs/experiments.md",
         "docs/following.md",
         "docs/live-rules.md",
         "docs/promotion-rules.md",
@@ -130,6 +133,7 @@ fn each_kind_and_variant_has_one() {
             "modelalias-semver.yaml",
             "modelalias-traffic.yaml",
             "modelalias.yaml",
+            "modelexperiment.yaml",
             "modelregistry-auth.yaml",
             "modelregistry-stages.yaml",
             "modelregistry-webhook.yaml",
