@@ -1,6 +1,7 @@
 //! The documentation is complete, and names nothing that does not exist.
 
 mod analysis;
+mod experiments;
 mod layers;
 mod links;
 mod promises;

@@ -53,6 +53,11 @@ impl Experiment {
 
     /// Runs it until it concludes. Returns the hours that it took.
     pub fn run(&self, random: &mut Random) -> (i64, Conclusion) {
+        self.run_with(random, |_, _| {})
+    }
+
+    /// As [`Self::run`], and reports what each look saw.
+    pub fn run_with(&self, random: &mut Random, mut look: impl FnMut(i64, &Conclusion)) -> (i64, Conclusion) {
         let rules = self.rules();
         let mut evidence = ExperimentEvidence::new(1, &rules);
         let mut hour = 0;
@@ -60,6 +65,7 @@ impl Experiment {
             evidence.add(&self.hour(hour, random), &rules);
             hour += 1;
             let conclusion = conclude(&evidence, &rules, SignedDuration::from_hours(hour));
+            look(hour, &conclusion);
             if conclusion.is_concluded {
                 return (hour, conclusion);
             }
