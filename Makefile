@@ -30,6 +30,11 @@ test: ## Runs every check and every test: formatting, lints, docs, unit, chart, 
 test-servers: ## Runs the client, and promotions, with all supported MLflow servers (SERVERS="2.9 3.8": only the client, with these); needs `make cluster-api`
 	@tests/scripts/servers $(or $(SERVERS),--promotions)
 
+.PHONY: test-drift
+test-drift: ## Runs the job that looks for drift (config/samples/drift), with Evidently and MLflow servers; needs no cluster
+	$(RIG) drift-venv
+	$(BIN)/python-drift -m unittest discover tests/drift
+
 .PHONY: check
 check: lint crds-check ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{batch::v1::CronJob, core::v1::Secret};
 use kube::core::cel::Validator;
 use laurel::api::{
     ClusterModelRegistry, ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel,
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::tools::{documents, read, yaml_files};
 
 const FOLDER: &str = "config/samples";
+const DRIFT: &str = "drift/cronjob.yaml";
 
 fn samples() -> impl Iterator<Item = Value> {
     yaml_files(FOLDER).into_iter().flat_map(|name| documents(&read(format!("{FOLDER}/{name}"))))
@@ -39,6 +40,7 @@ fn unknown_keys(object: &Value) -> Vec<String> {
         Some("ModelAlias") => typed::<ModelAlias>(object),
         Some("ModelExperiment") => typed::<ModelExperiment>(object),
         Some("Secret") => typed::<Secret>(object),
+        Some("CronJob") => typed::<CronJob>(object),
         kind => panic!("unexpected sample of kind {kind:?}"),
     };
     let mut unknown = Vec::new();
@@ -83,9 +85,35 @@ fn broken_rules(object: &Value) -> Vec<String> {
 
 #[test]
 fn the_api_accepts_them() {
-    let of_ci = documents(&read(format!("{FOLDER}/ci/airflow/modelalias-follower.yaml")));
-    for object in samples().chain(of_ci) {
+    let below = ["ci/airflow/modelalias-follower.yaml", DRIFT];
+    let below = below.into_iter().flat_map(|name| documents(&read(format!("{FOLDER}/{name}"))));
+    for object in samples().chain(below) {
         assert_valid(&object);
+    }
+}
+
+#[test]
+fn the_drift_job_passes_the_restricted_pod_security_standard() {
+    let objects = documents(&read(format!("{FOLDER}/{DRIFT}")));
+    let [job, secret] = objects.as_slice() else { panic!("{objects:#?}") };
+    let template = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    let security = &template["securityContext"];
+    assert_eq!(security["runAsNonRoot"], true);
+    assert_eq!(security["seccompProfile"], json!({ "type": "RuntimeDefault" }));
+    assert_eq!(template["automountServiceAccountToken"], false, "it does not talk to the cluster");
+    let [container] = template["containers"].as_array().unwrap().as_slice() else { panic!("{template:#}") };
+    let expected = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] },
+    });
+    assert_eq!(container["securityContext"], expected);
+    for variable in container["env"].as_array().unwrap() {
+        let key = &variable["valueFrom"]["secretKeyRef"];
+        if key.is_object() {
+            assert_eq!(key["name"], secret["metadata"]["name"]);
+            assert!(secret["stringData"].get(key["key"].as_str().unwrap()).is_some(), "{variable:#}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import cluster, containers, gateway, images, mlflow, python, servers
+from . import cluster, containers, drift, gateway, images, mlflow, python, servers
 from .paths import BIN
 from .shell import RigError, say
 from .tier import TIERS, Tier
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--tag", help="default: the first 12 digits of the binary's sha256")
     add = command("mlflow-venv", mlflow_venv, "install MLflow for the host, as .cluster/bin/mlflow and python-mlflow")
     add.add_argument("--server", choices=servers.SERVERS, action="append", default=[], help="and this server's release")
+    command("drift-venv", drift_venv, "install the packages of the drift sample for the host, as .cluster/bin/python-drift")
     add = command("with-mlflow", with_mlflow, "run a command beside an MLflow server, which its environment describes")
     add.add_argument("--server", choices=servers.SERVERS, default="newest", help="default: newest")
     add.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -97,6 +98,11 @@ def mlflow_venv(arguments: argparse.Namespace) -> None:
     for name in arguments.server:
         servers.python_of(servers.SERVERS[name])
     say(f"MLflow is installed: {BIN}/mlflow, and its Python: {BIN}/python-mlflow")
+
+
+def drift_venv(_: argparse.Namespace) -> None:
+    drift.link()
+    say(f"the packages of the drift sample are installed: {BIN}/python-drift")
 
 
 def with_mlflow(arguments: argparse.Namespace) -> int:
