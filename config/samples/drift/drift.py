@@ -348,20 +348,24 @@ def evidently(reference: pandas.DataFrame, current: pandas.DataFrame, numbers: l
     return {column for column, has_drifted in found.items() if has_drifted}
 
 
-def write(registry: Registry, settings: Settings, version: str, result: Result, now: datetime) -> None:
-    """Without `at` nobody believes the other tags, so a reader never sees numbers of two days."""
-    where = {"name": settings.model, "version": version}
-    tags = {
-        "laurel.drift.rows": str(result.rows),
+def write(registry: Registry, settings: Settings, version: dict, result: Result, now: datetime) -> None:
+    """Each tag is a write of its own, and somebody may read in between: in this order, that reader finds the result of
+    before or the new one, and never the share of few rows beside the number of many.
+    """
+    where = {"name": settings.model, "version": version["version"]}
+    known = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
+    rows = {"laurel.drift.rows": str(result.rows)}
+    found = {
         "laurel.drift.share": None if result.share is None else f"{result.share:.4g}",
         "laurel.drift.columns": listed(result.drifted),
-        "laurel.drift.at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
     }
-    registry.call("DELETE", "model-versions/delete-tag", {**where, "key": "laurel.drift.at"})
-    for key, value in tags.items():
+    before = known.get("laurel.drift.rows", "")
+    has_fewer = before.isdecimal() and result.rows < int(before)
+    in_order = {**rows, **found} if has_fewer else {**found, **rows}
+    for key, value in {**in_order, "laurel.drift.at": f"{now:%Y-%m-%dT%H:%M:%SZ}"}.items():
         if value:
             registry.call("POST", "model-versions/set-tag", {**where, "key": key, "value": value})
-        else:
+        elif key in known:
             registry.call("DELETE", "model-versions/delete-tag", {**where, "key": key})
 
 
@@ -384,7 +388,7 @@ def judge(registry: Registry, settings: Settings, version: dict, now: datetime) 
             f"log more than {SMALL_REFERENCE}"
         )
     result = compare(reference, read_inputs(settings, list(reference.columns), now))
-    write(registry, settings, number, result, now)
+    write(registry, settings, version, result, now)
     share = "nothing to compare" if result.share is None else f"{len(result.drifted)} of {result.compared} columns drifted"
     names = f": {', '.join(result.drifted)}" if result.drifted else ""
     print(f"drift: model {settings.model!r}, version {number}: {result.rows} rows, {share}{names}")
