@@ -33,6 +33,8 @@ pub enum ConditionType {
     GatesPassed,
     /// The version is no worse on live traffic. Absent without live rules, and once nothing is judged or proven.
     LiveRulesPassed,
+    /// The inputs of the version are as in its training. Absent without a rule about drift.
+    InputsAsTrained,
     /// The HTTPRoute shares the requests as desired. Absent without `spec.traffic`.
     TrafficSplit,
     /// The requests of an experiment are shared as planned. Absent before enough were counted.
@@ -102,6 +104,8 @@ pub enum Reason {
     ServedBefore,
     /// The version is no worse on live traffic than the live rules allow.
     NoWorse,
+    /// The inputs of the version differ no more from its training data than the rule allows.
+    NoDrift,
     /// The HTTPRoute shares the requests as desired.
     TrafficSplit,
     /// The requests that pods counted are shared as planned.
@@ -298,6 +302,10 @@ pub enum Reason {
     StickyAssignment,
     /// Many `ModelAliases` became worse at the same time, so the measuring is doubted.
     ManyRegressed,
+    /// The inputs of the version differ from its training data.
+    InputsDrifted,
+    /// Nothing reliable is known about the inputs of the version.
+    DriftUnknown,
 
     // The cluster.
     /// The API server rejects a write.
@@ -345,6 +353,7 @@ impl Reason {
             | Self::Collecting
             | Self::CanaryStep
             | Self::NoWorse
+            | Self::NoDrift
             | Self::Watching
             | Self::NotEnoughTraffic
             | Self::NoBaseline
@@ -381,6 +390,7 @@ impl Reason {
             | Self::SplitMismatch
             | Self::StickyAssignment
             | Self::ManyRegressed
+            | Self::DriftUnknown
             | Self::ApplyFailed => Severity::Transient,
 
             Self::ModelRegistryNotFound
@@ -433,6 +443,7 @@ impl Reason {
             | Self::NotApproved
             | Self::Regressed
             | Self::Undecided
+            | Self::InputsDrifted
             | Self::ApplyRefused
             | Self::ApplyForbidden
             | Self::Unknown => Severity::Blocking,

@@ -61,6 +61,63 @@ pub struct LiveRule {
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("unknownFor is at least 1m"))]
     pub unknown_for: Duration,
+
+    /// Whether the inputs of the version may differ from its training data: by tags that a job sets on the
+    /// version in the registry. Drift moves no traffic back, because the version before sees the same inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftRule>,
+}
+
+/// How far inputs may differ from the training data. A job compares them, and sets the tags
+/// `laurel.drift.share`, `laurel.drift.rows`, `laurel.drift.columns` and `laurel.drift.at` on the version in
+/// the registry. A result that is absent, too old or of too few rows is unknown, and holds nothing.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.maxShare > 0.0").message("maxShare is greater than 0"))]
+pub struct DriftRule {
+    /// The largest share of columns that may have drifted. The default is 0.3.
+    #[serde(default = "default_max_share")]
+    #[schemars(range(min = 0.0001, max = 0.9999), extend("default" = 0.3))]
+    pub max_share: f64,
+
+    /// A result of fewer rows says nothing: of few rows, most columns seem to have drifted. The default is
+    /// 1000.
+    #[serde(default = "default_min_rows")]
+    #[schemars(with = "i32", range(min = 1, max = 1_000_000_000))]
+    pub min_rows: u32,
+
+    /// A result that is older says nothing. The default is 26h, for a job that runs every day.
+    #[serde(default = "default_max_age")]
+    #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("maxAge is at least 1m"))]
+    pub max_age: Duration,
+
+    /// What to do while more columns have drifted: `Report` (the default) only says so, `Hold` also keeps a
+    /// version in the step of its canary.
+    #[serde(default)]
+    pub action: OnDrift,
+}
+
+fn default_max_share() -> f64 {
+    0.3
+}
+
+fn default_min_rows() -> u32 {
+    1000
+}
+
+fn default_max_age() -> Duration {
+    std::time::Duration::from_hours(26).into()
+}
+
+/// What to do about drift.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnDrift {
+    /// It is only reported.
+    #[default]
+    Report,
+    /// A version stays in the step of its canary.
+    Hold,
 }
 
 fn default_false_alarm() -> f64 {

@@ -107,8 +107,8 @@ pub struct ModelAliasStatus {
     pub retried: Option<String>,
     /// `Ready`, `Reconciling` and `Stalled` as kstatus defines them; `Serving` (a ready version answers),
     /// `RegistrySynced` (the alias in the registry names what serves), `GatesPassed` (the promotion rules let
-    /// the version in) and `LiveRulesPassed` (it is no worse on live traffic); and `Suspended` while
-    /// `spec.suspend` is true.
+    /// the version in), `LiveRulesPassed` (it is no worse on live traffic) and `InputsAsTrained` (its inputs
+    /// have not drifted); and `Suspended` while `spec.suspend` is true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

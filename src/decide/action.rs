@@ -7,6 +7,7 @@ use super::{
     GatesReport, Traffic,
     attempt::Attempt,
     cluster_view::OwnObject,
+    drift::DriftReport,
     intent::BlockerScope,
     live::{LiveReport, LiveWatch},
     shares::Shares,
@@ -291,6 +292,9 @@ pub struct Report {
     /// What live traffic says about the version that is judged by it.
     #[serde(skip)]
     pub live: LiveReport,
+    /// Whether the inputs of the version are as in its training.
+    #[serde(skip)]
+    pub drift: DriftReport,
     /// Whether the HTTPRoute shares the requests as desired; `None` without one.
     #[serde(skip)]
     pub traffic: Option<(ConditionStatus, ReasonMessage)>,

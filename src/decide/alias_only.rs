@@ -62,6 +62,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
             registry,
             gates,
             live: super::LiveReport::Unchanged,
+            drift: super::DriftReport::Unchanged,
             traffic: route::condition(observed),
         },
         wake,

@@ -88,7 +88,9 @@ impl Observed {
         // It has been through the copies, and enters the route.
         let enters = share.mirror().is_some() && weight == Shares::LEAST && mirror.is_some();
         let due = if enters { STEP } else { steps[index].at_least.max(STEP) };
-        let passes = index < may_pass && self.live_rules_let_pass(serving, version, index);
+        let passes = index < may_pass
+            && self.live_rules_let_pass(serving, version, index)
+            && self.drift_lets_pass(version);
         if index < reached || !passes || !self.has_settled(route, due) {
             return Some(match share {
                 ShareIntent::Mirror(_) if passes && enters => Canary::at_least_share(index, share.mirror()),
@@ -233,7 +235,9 @@ impl Observed {
         };
         let until_live =
             if self.has_live_rules() { ", and until it is no worse by its live rules" } else { "" };
-        let message = format!("{gets} for at least {:#}{until}{until_live}{then}: {of}", step.at_least);
+        let is_held = !self.drift_lets_pass(version);
+        let held = if is_held { ", and while its inputs differ from its training data" } else { "" };
+        let message = format!("{gets} for at least {:#}{until}{until_live}{held}{then}: {of}", step.at_least);
         ReasonMessage::new(Reason::CanaryStep, message)
     }
 

@@ -83,6 +83,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             registry: (ConditionStatus::Unknown, cause),
             gates: super::GatesReport::Unchanged,
             live: super::LiveReport::Unchanged,
+            drift: super::DriftReport::Unchanged,
             traffic: super::route::condition(observed),
         },
         wake,

@@ -155,12 +155,18 @@ impl Observed {
     fn watch_key(&self, rule: &LiveRule, version: Version, against: Option<Version>) -> Option<WatchKey> {
         let workload = self.cluster.workloads.get(&version)?;
         let attempt = self.attempt(version);
+        // Nothing that is counted depends on drift.
+        let counted = LiveRule { drift: None, ..rule.clone() };
         let rejected_at = attempt.rejected_at.map(|at| at.to_string()).unwrap_or_default();
         Some(WatchKey {
             version: version.to_string(),
             against: against.map(|against| against.to_string()),
             model_uri: workload.model_uri.to_string(),
-            fingerprint: format!("{} {}", workload.settings, serde_json::to_string(rule).unwrap_or_default()),
+            fingerprint: format!(
+                "{} {}",
+                workload.settings,
+                serde_json::to_string(&counted).unwrap_or_default()
+            ),
             attempt: format!("{} {rejected_at}", attempt.retry.unwrap_or_default()),
         })
     }

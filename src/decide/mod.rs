@@ -7,6 +7,7 @@
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from the serving version to the goal
 //!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    │   live ─────── whether its traffic lets a version go on, or sends it back
+//!                    │   drift ────── whether its inputs are as in its training
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
 //!                    ├ route ──────── shares requests among versions, behind a Gateway
 //!                    │   referred ─── in a route of somebody else
@@ -36,6 +37,7 @@ mod canary;
 mod challengers;
 mod cluster_view;
 mod deletion;
+mod drift;
 pub mod experiment;
 mod follow;
 mod gates;
@@ -65,6 +67,7 @@ pub use cluster_view::{
     RouteView, Traffic, VersionService, Workload,
 };
 pub use deletion::REGISTRY_DEADLINE;
+pub use drift::{DRIFT_TAGS, DriftReport, drift_versions};
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
@@ -112,7 +115,7 @@ fn decide_now(observed: &Observed) -> Decision {
             (None, None) => alias_only::decide(observed),
         },
     };
-    live::add(observed, canary::add(observed, None, decision))
+    drift::add(observed, live::add(observed, canary::add(observed, None, decision)))
 }
 
 /// Switches traffic among existing Deployments, and scales them; anything new waits until the blocker is
@@ -205,11 +208,12 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
             registry: plan.condition,
             gates: target.gates,
             live: LiveReport::Unchanged,
+            drift: DriftReport::Unchanged,
             traffic: route::condition(observed),
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     };
-    live::add(observed, canary::add(observed, step.stepping, decision))
+    drift::add(observed, live::add(observed, canary::add(observed, step.stepping, decision)))
 }
 
 /// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose
@@ -266,6 +270,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
             registry: (ConditionStatus::Unknown, cause),
             gates: GatesReport::Unchanged,
             live: LiveReport::Unchanged,
+            drift: DriftReport::Unchanged,
             traffic: route::condition(observed),
         },
         wake: None,

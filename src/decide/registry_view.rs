@@ -49,6 +49,9 @@ pub struct RegistryView {
     /// The evidence for promotion rules, of the versions that may have to be judged.
     #[serde(default)]
     pub evidence: BTreeMap<Version, Evidence>,
+    /// The tags about drift, of the versions that a rule about it may be applied to.
+    #[serde(default)]
+    pub drift: BTreeMap<Version, BTreeMap<String, String>>,
     /// The version that we set the alias to last, if this process knows: if the alias names it, nobody else
     /// moved it.
     #[serde(default)]

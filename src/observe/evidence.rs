@@ -12,7 +12,9 @@ use crate::{
         names::{AliasName, Version},
         promotion::PromotionRule,
     },
-    decide::{Evidence, EvidenceFacts, Lifecycle, Measured, Metrics, Observed, desired, is_exempt},
+    decide::{
+        Evidence, EvidenceFacts, Lifecycle, Measured, Metrics, Observed, desired, drift_versions, is_exempt,
+    },
     registry::{
         RegisteredModelFacts,
         limiter::Priority,
@@ -57,6 +59,16 @@ pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &S
     observed.registry.aliases = aliases;
     observed.registry.reading_since = observed.registry.reading_since.max(reading_since);
     observed.registry.evidence = evidence;
+}
+
+/// Adds the tags that say whether inputs have drifted, as polls have read them.
+pub(super) fn gather_drift(observed: &mut Observed, model: &Model) {
+    if observed.drift_rule().is_none() || observed.registry.error.is_some() {
+        return;
+    }
+    let versions = drift_versions(&observed.status).into_iter();
+    let read = |version| Some((version, model.registry.drift_tags(&model.name, version)?));
+    observed.registry.drift = versions.filter_map(read).collect();
 }
 
 /// Returns the evidence about a version. What is not known is read beside the reconcile, and wakes it.

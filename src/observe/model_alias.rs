@@ -72,6 +72,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let mut observed = Observed { now, intent, registry, cluster, outbox, live, status };
     if let Ok(model) = &subject.model {
         evidence::gather(sources, &mut observed, subject, model);
+        evidence::gather_drift(&mut observed, model);
     }
     observed
 }
@@ -192,6 +193,7 @@ fn registry_view(
         reading_since: awaited.since(),
         aliases: BTreeMap::new(),
         evidence: BTreeMap::new(),
+        drift: BTreeMap::new(),
         written: sources.alias_writes.last_written(&subject.uid, AliasRole::Main),
         previous_written: sources.alias_writes.last_written(&subject.uid, AliasRole::Previous),
     }

@@ -7,11 +7,13 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use super::{candidates::needs, evidence::compared};
 use crate::{
     api::{
-        ModelAlias, RegisteredModel,
+        ModelAlias, ModelAliasStatus, RegisteredModel,
         condition::Reason,
-        names::{ModelName, Version},
+        names::{AliasName, ModelName, Version},
+        promotion::PromotionRule,
     },
     cluster::Guarded,
+    decide::drift_versions,
     registry::polled::{ModelView, PollPlan, PolledRegistry, RegistryKey},
     resolve::{RegistryObjects, follower, index::ModelKey, rules_for},
     state::Memory,
@@ -68,12 +70,27 @@ fn plan(watched: &Watched<'_>, registry: &PolledRegistry, models: BTreeSet<Model
             let Some(Ok(alias)) = alias.as_ref().map(|alias| alias.0.as_ref()) else { continue };
             let versions = judged(watched, registry, alias, model, &name);
             poll_plan.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
+            let status = watched.memory.latest_status(alias);
+            let versions = compared_inputs(&model.spec.promotion, &alias.spec.alias, &status);
+            poll_plan.drift.extend(versions.into_iter().map(|version| (name.clone(), version)));
             if let Some(follower) = follower(&alias.spec) {
                 poll_plan.followed.entry(name.clone()).or_default().add(needs(&follower));
             }
         }
     }
     poll_plan
+}
+
+/// Returns the versions of an alias whose tags say whether their inputs have drifted; none unless a rule asks
+/// for that, because each of them takes a request.
+fn compared_inputs(
+    promotion: &[PromotionRule],
+    alias: &AliasName,
+    status: &ModelAliasStatus,
+) -> BTreeSet<Version> {
+    let mut rules = promotion.iter().filter(|rule| rule.aliases.contains(alias));
+    let drift = rules.find_map(|rule| rule.live.as_ref()).and_then(|live| live.drift.as_ref());
+    drift.map(|_| drift_versions(status)).unwrap_or_default()
 }
 
 /// Returns the version of an alias that the rules judge, and those to compare it with: while it waits for
@@ -101,4 +118,33 @@ fn judged(
         versions.extend(compared(&rules).filter_map(|alias| facts.aliases.get(alias).copied()));
     }
     versions
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn tags_about_drift_cost_nothing_where_no_rule_uses_them() {
+        let version = |number| Version::new(number).unwrap();
+        let status = ModelAliasStatus {
+            version: Some(version(4)),
+            target_version: Some(version(5)),
+            ..ModelAliasStatus::default()
+        };
+        let read = |live: &str, alias: &str| {
+            let rule = format!("[{{name: live, aliases: [champion], live: {live}}}]");
+            let promotion: Vec<PromotionRule> = serde_yaml::from_str(&rule).unwrap();
+            compared_inputs(&promotion, &alias.parse().unwrap(), &status)
+        };
+        let checks = "checks: [{name: failures, failures: {}}]";
+        let none = BTreeSet::new();
+        assert_eq!(read(&format!("{{{checks}}}"), "champion"), none);
+        let with_drift = format!("{{{checks}, drift: {{}}}}");
+        assert_eq!(read(&with_drift, "challenger"), none);
+        assert_eq!(read(&with_drift, "champion"), BTreeSet::from([version(4), version(5)]));
+        assert_eq!(compared_inputs(&[], &"champion".parse().unwrap(), &status), none);
+    }
 }

@@ -48,6 +48,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
     events.extend(let_in(before, after));
     events.extend(canary(before, after));
     events.extend(live_rules(before, after));
+    events.extend(drift(before, after));
     events.extend(unprotected(before, applied));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         events.extend(error(before, after, type_));
@@ -216,6 +217,32 @@ fn live_rules(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEve
         events.push(warning(now.reason, message));
     }
     events
+}
+
+/// Reports that inputs drifted, that they do no longer, and that this is not known any more. What is known of
+/// another version is no change.
+fn drift(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEvent> {
+    let type_: &str = ConditionType::InputsAsTrained.into();
+    let of = |status: &ModelAliasStatus| {
+        let known = status.conditions.iter().find(|condition| condition.type_ == type_)?;
+        let about = known.message.split_once(": ")?.0.to_owned();
+        Some((about, known.reason.parse::<Reason>().ok()?, known.message.clone()))
+    };
+    let (about, reason, message) = of(after)?;
+    let known = of(before).filter(|known| known.0 == about).map(|known| known.1);
+    let is_new = match reason {
+        Reason::InputsDrifted => known != Some(Reason::InputsDrifted),
+        Reason::NoDrift => known == Some(Reason::InputsDrifted),
+        Reason::DriftUnknown => matches!(known, Some(Reason::NoDrift | Reason::InputsDrifted)),
+        _ => false,
+    };
+    let version = about.strip_prefix("version ").filter(|_| is_new)?;
+    Some(NewEvent {
+        warning: reason.needs_attention(),
+        reason: reason.to_string(),
+        action: format!("CompareInputsOfV{version}"),
+        message,
+    })
 }
 
 /// Reports the steps of a canary: where the version is, that it waits for an approval, and who gave it.

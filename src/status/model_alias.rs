@@ -24,8 +24,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, LiveReport, Observed, Readiness,
-        Shares, SmokeReport, Traffic, Workload,
+        Action, CONTENTION, Decision, Desired, DriftReport, FormerAlias, GatesReport, LiveReport, Observed,
+        Readiness, Shares, SmokeReport, Traffic, Workload,
     },
 };
 
@@ -96,6 +96,7 @@ pub fn next(
     for (type_, stays) in [
         (ConditionType::GatesPassed, decision.report.gates != GatesReport::NoRules),
         (ConditionType::LiveRulesPassed, live::keeps_condition(observed, &decision.report.live)),
+        (ConditionType::InputsAsTrained, decision.report.drift != DriftReport::NoRule),
         (ConditionType::TrafficSplit, decision.report.traffic.is_some()),
         (ConditionType::Suspended, is_suspended),
     ] {
@@ -541,6 +542,9 @@ fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> V
     }
     if let LiveReport::Reported(status, cause) = &report.live {
         conditions.push(condition(ConditionType::LiveRulesPassed, &(*status, cause.clone())));
+    }
+    if let DriftReport::Reported(status, cause) = &report.drift {
+        conditions.push(condition(ConditionType::InputsAsTrained, &(*status, cause.clone())));
     }
     conditions
 }

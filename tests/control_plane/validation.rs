@@ -318,6 +318,15 @@ fn invalid_live_rules_are_rejected_by_the_api_server() {
             ("{checks: [{name: a, failures: {}}], warmUp: 2h}", "warmUp is at most 1h"),
             ("{checks: [{name: a, failures: {}}], unknownFor: 1s}", "unknownFor is at least 1m"),
             ("{checks: [{name: a, failures: {}}], onRegression: Stop}", r#"Unsupported value: "Stop""#),
+            ("{checks: [{name: a, failures: {}}], drift: {maxShare: 0}}", "maxShare is greater than 0"),
+            ("{checks: [{name: a, failures: {}}], drift: {maxShare: 1}}", "maxShare"),
+            ("{checks: [{name: a, failures: {}}], drift: {minRows: 0}}", "minRows"),
+            ("{checks: [{name: a, failures: {}}], drift: {maxAge: 1s}}", "maxAge is at least 1m"),
+            (
+                "{checks: [{name: a, failures: {}}], drift: {action: RollBack}}",
+                r#"Unsupported value: "RollBack""#,
+            ),
+            ("{drift: {}}", "spec.promotion[0].live.checks"),
         ];
         let manifests = cases.iter().map(|(rule, words)| Ok((live(rule)?, *words)));
         refused(fixture, manifests.collect::<Result<Vec<_>>>()?).await?;

@@ -36,6 +36,7 @@
 mod audit;
 mod budget;
 mod challengers;
+mod drift;
 mod followers;
 mod live;
 mod model;

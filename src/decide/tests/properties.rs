@@ -67,6 +67,9 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::SplitMismatch
         | Reason::StickyAssignment
         | Reason::ManyRegressed
+        | Reason::NoDrift
+        | Reason::InputsDrifted
+        | Reason::DriftUnknown
         | Reason::AliasSet
         | Reason::Synced
         | Reason::ModelSynced

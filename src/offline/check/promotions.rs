@@ -8,6 +8,7 @@ use super::{Known, Of};
 use crate::{
     api::{
         ModelAlias, RegisteredModel,
+        live::OnDrift,
         model_alias::Strategy,
         names::{ModelName, Version},
         promotion::PromotionRule,
@@ -164,12 +165,20 @@ async fn judge(
 /// Returns how live rules will judge the version, if there are any: the end of a sentence.
 fn live_rules(spec: &crate::api::ModelAliasSpec, rules: &[PromotionRule]) -> String {
     let Some(live) = rules.iter().find_map(|rule| rule.live.as_ref()) else { return String::new() };
-    let is_judged = spec.rollout.strategy == Strategy::Canary || spec.rollout.watch_for.is_some();
-    if !is_judged {
-        return "; its live rules judge nothing: set strategy Canary, or rollout.watchFor".to_owned();
+    let is_canary = spec.rollout.strategy == Strategy::Canary;
+    let drift = match live.drift.as_ref().map(|drift| drift.action) {
+        None => "",
+        Some(OnDrift::Report) => "; drift of its inputs will be reported",
+        Some(OnDrift::Hold) if is_canary => "; drift of its inputs will hold its canary",
+        Some(OnDrift::Hold) => {
+            "; drift of its inputs will be reported and hold nothing: that takes strategy Canary"
+        }
+    };
+    if !is_canary && spec.rollout.watch_for.is_none() {
+        return format!("; its live rules judge nothing: set strategy Canary, or rollout.watchFor{drift}");
     }
     let checks: Vec<&str> = live.checks.iter().map(|check| check.name.as_str()).collect();
-    format!("; on live traffic it will be judged by {}", checks.join(", "))
+    format!("; on live traffic it will be judged by {}{drift}", checks.join(", "))
 }
 
 /// Returns the desired version, or why there is none.
@@ -282,6 +291,15 @@ mod tests {
         };
         assert_eq!(of("{}", &[]), "");
         assert_eq!(of("{watchFor: 5m}", &rules), "; on live traffic it will be judged by failures, nan");
+        let with_drift = |action: &str| {
+            let mut rules = rules.clone();
+            let drift = format!("{{action: {action}}}");
+            rules[0].live.as_mut().unwrap().drift = Some(serde_yaml::from_str(&drift).unwrap());
+            of("{strategy: Canary, steps: [{weight: 5, atLeast: 1m}]}", &rules)
+        };
+        let judged = "; on live traffic it will be judged by failures, nan";
+        assert_eq!(with_drift("Report"), format!("{judged}; drift of its inputs will be reported"));
+        assert_eq!(with_drift("Hold"), format!("{judged}; drift of its inputs will hold its canary"));
         assert_eq!(
             of("{}", &rules),
             "; its live rules judge nothing: set strategy Canary, or rollout.watchFor"

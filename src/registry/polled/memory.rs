@@ -18,6 +18,7 @@ use super::{
     ahead::Ahead,
     candidates::{Listed, Runs},
     display_metrics::DisplayCache,
+    drift::ReadDrift,
     evidence::VersionEvidence,
 };
 
@@ -54,6 +55,8 @@ pub(super) struct RegistryMemory {
     /// Versions that a poll read together with their models.
     pub(super) ahead: Ahead,
     pub(super) display: DisplayCache,
+    /// Tags about drift, of the versions whose rules need them.
+    pub(super) drift: HashMap<(ModelName, Version), ReadDrift>,
 }
 
 impl RegistryMemory {

@@ -6,6 +6,7 @@
 //! reading         how a poll reads the models
 //! ahead           versions that a poll reads together with their models
 //! evidence        facts that the promotion rules judge versions by
+//! drift           tags that say whether the inputs of a version have drifted
 //! candidates      the versions that followers choose from
 //! display_metrics the metrics that the status of a RegisteredModel shows
 //! memory          the results of reads
@@ -25,6 +26,7 @@ mod ahead;
 mod candidates;
 mod debounce;
 mod display_metrics;
+mod drift;
 mod evidence;
 mod memory;
 mod message;

@@ -22,6 +22,8 @@ pub struct PollPlan {
     pub models: BTreeSet<ModelName>,
     /// The versions that promotion rules judge, or compare others with.
     pub judged: BTreeSet<(ModelName, Version)>,
+    /// The versions whose tags say whether their inputs have drifted.
+    pub drift: BTreeSet<(ModelName, Version)>,
     /// The models with followers, and what those use.
     pub followed: BTreeMap<ModelName, FollowerNeeds>,
 }
@@ -149,6 +151,7 @@ impl PolledRegistry {
     ) {
         self.read_all_evidence(plan.judged.clone(), began, extent, &mut report).await;
         self.read_listings(&plan.followed, extent, &mut report).await;
+        self.read_drift(&plan.drift, extent, &mut report).await;
     }
 
     /// Remembers how the poll ended.

@@ -1,6 +1,10 @@
 //! Polls beside direct reads and writes: what was asked for later counts.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pretty_assertions::assert_eq;
 
@@ -604,4 +608,40 @@ async fn followers_use_versions_that_were_read_ahead_unless_they_look_at_tags() 
     };
     assert_eq!(lists(FollowerNeeds::default()).await, 0);
     assert_eq!(lists(FollowerNeeds { has_tags: true, ..FollowerNeeds::default() }).await, 1);
+}
+
+fn about_drift() -> PollPlan {
+    PollPlan { drift: BTreeSet::from([(fraud(), version(1))]), ..plan() }
+}
+
+#[tokio::test]
+async fn tags_about_drift_are_read_where_a_rule_needs_them_and_with_few_polls() {
+    let (fake, polled) = registries();
+    fake.tag("fraud", 1, "laurel.drift.share", "0.1");
+    fake.tag("fraud", 1, "validated", "true");
+    polled.poll(plan).await;
+    assert_eq!((polled.drift_tags(&fraud(), version(1)), fake.calls("version")), (None, 0));
+    let changed = polled.poll(about_drift).await.changes.models;
+    assert_eq!(changed, BTreeSet::from([fraud()]));
+    let only = BTreeMap::from([("laurel.drift.share".to_owned(), "0.1".to_owned())]);
+    assert_eq!(polled.drift_tags(&fraud(), version(1)), Some(only));
+    let calls = fake.calls("version");
+    fake.tag("fraud", 1, "laurel.drift.share", "0.2");
+    assert_eq!(polled.poll(about_drift).await.changes.models, BTreeSet::new());
+    assert_eq!(fake.calls("version"), calls, "not again so soon");
+    assert_eq!(polled.read_named(about_drift()).await, BTreeSet::from([fraud()]), "a delivery is about it");
+    let tags = polled.drift_tags(&fraud(), version(1)).unwrap();
+    assert_eq!(tags["laurel.drift.share"], "0.2");
+    polled.poll(plan).await;
+    assert_eq!(polled.drift_tags(&fraud(), version(1)), None, "no rule needs them any more");
+}
+
+#[tokio::test]
+async fn tags_about_drift_that_cannot_be_read_stay_as_they_were() {
+    let (fake, polled) = registries();
+    fake.tag("fraud", 1, "laurel.drift.share", "0.1");
+    polled.poll(about_drift).await;
+    fake.fail("version", Some(unreachable()));
+    polled.read_named(about_drift()).await;
+    assert!(polled.drift_tags(&fraud(), version(1)).is_some());
 }

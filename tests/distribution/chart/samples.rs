@@ -135,6 +135,7 @@ fn the_api_accepts_what_the_pages_show_in_full() {
         "docs/custom-server.md",
         "docs/experiments.md",
         "docs/following.md",
+        "docs/drift.md",
         "docs/live-rules.md",
         "docs/promotion-rules.md",
         "docs/webhooks.md",

@@ -106,6 +106,8 @@ pub(super) struct World {
     pub(super) status: Arc<ModelAliasStatus>,
     /// What live traffic shows of each version.
     shows: BTreeMap<Version, Shows>,
+    /// The tags about drift that a job set, by version.
+    pub(super) drift: BTreeMap<Version, BTreeMap<String, String>>,
     /// Whether many `ModelAliases` became worse at once.
     pub(super) many_are_worse: bool,
     pub(super) cluster: Cluster,
@@ -215,6 +217,7 @@ impl World {
             },
             status: Arc::default(),
             shows: BTreeMap::new(),
+            drift: BTreeMap::new(),
             many_are_worse: false,
             cluster: Cluster::default(),
             registry: Registry::new(5),
@@ -332,6 +335,9 @@ impl World {
             serving.replicas = observed.cluster.size(&observed.status);
         }
         self.gather(&mut observed);
+        if observed.registry.error.is_none() {
+            observed.registry.drift.clone_from(&self.drift);
+        }
         self.hide_what_a_blocker_hides(&mut observed);
         observed
     }
