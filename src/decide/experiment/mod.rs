@@ -289,6 +289,10 @@ impl ExperimentObserved {
                  registry: set its spec.follow.registry, or promote the version that won by hand"
             ));
         }
+        // After a crash between the write and its mark in the status, it may have been followed already.
+        if Some(champion.version) == winner.version {
+            return Ok(None);
+        }
         if Some(champion.version) != winner.against {
             return Err(format!(
                 "the alias is not set, because the ModelAlias {name} serves version {} by now, which was not compared",

@@ -183,6 +183,31 @@ fn a_challenger_wins_after_the_least_duration_and_its_version_is_tagged_and_prom
     assert_eq!(world.settle().contests, []);
 }
 
+/// The write of the status after the actions is lost each time.
+#[test]
+fn a_crash_after_any_write_repeats_it_without_harm() {
+    let mut world = World::new(&json!({ "onWinner": "SetAlias" }));
+    world.minutes(60, &[500, 600], &[0, 0]);
+    let decision = decide(&world.observed);
+    world.observed.status = next_experiment(&world.observed, &decision, &ExperimentApplied::default());
+    assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Concluded));
+    let written = world.observed.status.clone();
+    for _ in 0..2 {
+        world.observed.status = written.clone();
+        world.alias = Some(version(4));
+        let actions: Vec<&'static str> = world.reconcile().actions.iter().map(Into::into).collect();
+        assert_eq!(actions, ["SetTag", "SetAlias"]);
+    }
+    // The champion has followed before the status was written.
+    world.observed.status = written;
+    world.alias = Some(version(5));
+    world.observed.champion = Ok(ChampionArm { version: version(5), weight: 80, follows_registry: true });
+    world.settle();
+    assert_eq!((world.alias, world.ready()), (Some(version(5)), ("True", "ChallengerWins")));
+    let ready = world.observed.status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+    assert!(!ready.message.contains("not set"), "{}", ready.message);
+}
+
 #[test]
 fn a_guardrail_acts_at_once_and_withdraws_its_challenger_only() {
     let two = json!([{ "aliasRef": { "name": "one" } }, { "aliasRef": { "name": "two" } }]);

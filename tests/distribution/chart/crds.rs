@@ -167,6 +167,8 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "ModelAlias.serving.env[].valueFrom.secretKeyRef: key name optional",
             "ModelAlias.traffic.challengers[].aliasRef: name",
             "ModelAlias.traffic.routeRef: name rule",
+            "ModelExperiment.challengers[].aliasRef: name",
+            "ModelExperiment.championRef: name",
             "ModelRegistry.auth.basic.secretRef: name",
             "ModelRegistry.auth.bearer.secretRef: key name",
             "ModelRegistry.serving.envFrom[].configMapRef: name optional",

@@ -53,6 +53,7 @@ fn an_install_brings_exactly_these_objects() {
             CRD,
             CRD,
             CRD,
+            CRD,
             "Deployment",
             "PodDisruptionBudget",
             "Role",
@@ -63,6 +64,7 @@ fn an_install_brings_exactly_these_objects() {
     assert_eq!(
         namespace.kinds(),
         [
+            CRD,
             CRD,
             CRD,
             CRD,
