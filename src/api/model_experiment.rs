@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DURATION_MAX, DURATION_PATTERN, LABEL_PATTERN, LocalReference,
     live::{Nothing, SlowCheck},
-    names::Version,
+    names::{ModelUri, Version},
 };
 
 /// A comparison of a champion with challengers.
@@ -143,8 +143,8 @@ pub struct ExperimentMetric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<MetricGoal>,
 
-    /// The smallest difference that matters, for the primary metric, in its own unit: 0.005 is half a per
-    /// cent of the requests. Once every difference that is still possible is smaller, the verdict is
+    /// The smallest difference that matters, for the primary metric, in its own unit: 0.005 of a share is
+    /// half a percentage point. Once every difference that is still possible is smaller, the verdict is
     /// `NoDifference`. The default is 0: then only the end of the experiment says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -183,9 +183,10 @@ pub struct PredictionMetric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean: Option<Nothing>,
 
-    /// The share of this class among the predicted values, as it is printed: `"1"`, or `approved`.
+    /// The share of this class among the predicted values, as it is printed: `"1"`, or `approved`. Pods count
+    /// the first 20 classes that they predict by name; if this one may be among the others, nothing is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 64))]
     pub class: Option<String>,
 }
 
@@ -218,10 +219,10 @@ pub struct ExperimentDuration {
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub at_least: Duration,
 
-    /// When it ends. The default is 672h, four weeks; the maximum is 8760h, a year.
+    /// The experiment ends after this time. The default is 672h, four weeks; the maximum is 8760h, a year.
     #[serde(default = "default_at_most")]
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
-    #[x_kube(validation = Rule::new("duration(self) <= duration('8760h')").message("duration.atMost is at most 8760h"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('8760h')").message("duration.atMost is from 1m to 8760h"))]
     pub at_most: Duration,
 }
 
@@ -291,6 +292,13 @@ pub struct ModelExperimentStatus {
     /// Whether the champion's alias in the registry was set to the version that won (`onWinner: SetAlias`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub alias_set: bool,
+    /// Why it was not, and will not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_skipped: Option<String>,
+    /// The versions of challengers that no longer get requests, because a guardrail found them worse
+    /// (`onGuardrail: Withdraw`), at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<WithdrawnVersion>,
     /// `Ready`, `Reconciling` and `Stalled`; `SplitAsPlanned` (requests are shared as the weights say) and
     /// `Concluded`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -325,20 +333,23 @@ pub struct ArmStatus {
     /// The champion's version that it is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<Version>,
-    /// Since when these two versions are compared. Another version of either begins anew.
+    /// The model URI that the challenger's pods load. The same number with another model is another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_uri: Option<ModelUri>,
+    /// The model URI that the champion's pods load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against_model_uri: Option<ModelUri>,
+    /// When the comparison of these two versions began. Another version of either begins anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Its share of the requests in per cent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>")]
     pub weight: Option<u32>,
-    /// What is known.
+    /// The result so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<ExperimentResult>,
-    /// Why it gets no requests any more, if a guardrail found it worse.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub withdrawn: Option<String>,
-    /// The verdict that the tag of its version in the registry has.
+    /// The verdict written to the version's tag in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tagged: Option<String>,
     /// The interval over time, oldest first, at most 64 points: with more, every second one is dropped.
@@ -347,6 +358,18 @@ pub struct ArmStatus {
     /// What was counted, for Laurel's own use: from this it goes on after a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
+}
+
+/// A version of a challenger that no longer gets requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WithdrawnVersion {
+    /// The ModelAlias.
+    pub alias: String,
+    /// Its version.
+    pub version: Version,
+    /// What the guardrail found.
+    pub message: String,
 }
 
 /// What is known of a challenger.
@@ -361,11 +384,12 @@ pub struct ExperimentResult {
     /// The challenger's value of the primary metric minus the champion's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<String>,
-    /// Where the true difference lies, except with the chance `falseAlarm`, however often one looks:
-    /// `0.0021 to 0.0148`.
+    /// Where the true difference lies, however often one looks: `0.0021 to 0.0148`. It may be elsewhere with the
+    /// chance `falseAlarm`, divided by the number of challengers and by that of the metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
-    /// The p-value, which also holds however often one looks.
+    /// The p-value, which also holds however often one looks. The interval excludes 0 once it is smaller than
+    /// `falseAlarm`, divided in the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_value: Option<String>,
     /// The samples of the champion, then those of the challenger.

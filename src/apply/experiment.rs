@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
-        names::{AliasName, Version},
+        names::{AliasName, ModelUri, Version},
     },
     decide::experiment::ExperimentAction,
     registry::limiter::Priority,
@@ -25,8 +25,13 @@ pub async fn apply(champion: &str, places: &Places, actions: &[ExperimentAction]
             continue;
         }
         match perform(champion, places, action).await {
-            Ok(()) => {
+            Ok(Performed::Done) => {
                 tracing::info!(?action, "action applied");
+                applied.done.push(action.clone());
+            }
+            Ok(Performed::Skipped(why)) => {
+                tracing::warn!(?action, why, "action skipped");
+                applied.alias_skipped = Some(why);
                 applied.done.push(action.clone());
             }
             Err(cause) => {
@@ -38,10 +43,21 @@ pub async fn apply(champion: &str, places: &Places, actions: &[ExperimentAction]
     applied
 }
 
-async fn perform(champion: &str, places: &Places, action: &ExperimentAction) -> Result<(), ReasonMessage> {
+/// What became of an action.
+enum Performed {
+    Done,
+    /// It would be wrong by now, and is not tried again.
+    Skipped(String),
+}
+
+async fn perform(
+    champion: &str,
+    places: &Places,
+    action: &ExperimentAction,
+) -> Result<Performed, ReasonMessage> {
     match action {
-        ExperimentAction::SetTag { alias, version, key, value } => {
-            set_tag(&place(places, alias)?.0, *version, key, value).await
+        ExperimentAction::SetTag { alias, version, model_uri, key, value } => {
+            set_tag(&place(places, alias)?.0, (*version, model_uri.as_ref()), (key, value)).await
         }
         ExperimentAction::SetAlias { from, version } => {
             let (model, alias) = place(places, champion)?;
@@ -52,14 +68,18 @@ async fn perform(champion: &str, places: &Places, action: &ExperimentAction) -> 
 
 fn place(places: &Places, name: &str) -> Result<(Model, AliasName), ReasonMessage> {
     let gone = || {
-        let message = format!("there is no ModelAlias {name} any more, so its model is not known");
-        Err(ReasonMessage::new(Reason::ChallengerUnavailable, message))
+        let message = format!("the model of the ModelAlias {name} is not known");
+        Err(ReasonMessage::new(Reason::RegisteredModelNotFound, message))
     };
     places.get(name).cloned().unwrap_or_else(gone)
 }
 
-/// A version that is gone from the registry needs no tag.
-async fn set_tag(model: &Model, version: Version, key: &str, value: &str) -> Result<(), ReasonMessage> {
+/// A version that is gone from the registry needs no tag, nor does one that is another model by now.
+async fn set_tag(
+    model: &Model,
+    (version, model_uri): (Version, Option<&ModelUri>),
+    (key, value): (&str, &str),
+) -> Result<Performed, ReasonMessage> {
     let client = model.registry.client(Priority::Display)?;
     if !client.capabilities().tags {
         let message = "the registry keeps no tags of versions, so the verdict is only in this status";
@@ -67,10 +87,13 @@ async fn set_tag(model: &Model, version: Version, key: &str, value: &str) -> Res
     }
     let explained = |error| model.registry.explain(Some(&model.name), &error);
     let facts = client.version(&model.name, version).await.map_err(explained)?;
-    if facts.is_none_or(|facts| facts.tags.get(key).is_some_and(|known| known == value)) {
-        return Ok(());
+    let Some(facts) = facts else { return Ok(Performed::Done) };
+    let is_another = model_uri.is_some_and(|judged| *judged != facts.model_uri);
+    if is_another || facts.tags.get(key).is_some_and(|known| known == value) {
+        return Ok(Performed::Done);
     }
-    client.set_version_tag(&model.name, version, key, value).await.map_err(explained)
+    client.set_version_tag(&model.name, version, key, value).await.map_err(explained)?;
+    Ok(Performed::Done)
 }
 
 /// Sets the alias from the version that was compared. One that somebody has moved since stays.
@@ -79,23 +102,20 @@ async fn set_alias(
     alias: &AliasName,
     from: Version,
     version: Version,
-) -> Result<(), ReasonMessage> {
+) -> Result<Performed, ReasonMessage> {
     let client = model.registry.client(Priority::AliasWrite)?;
     let explained = |error| model.registry.explain(Some(&model.name), &error);
     let facts = client.model(&model.name).await.map_err(explained)?;
     let named = facts.as_ref().and_then(|facts| facts.aliases.get(alias).copied());
     if named == Some(version) {
-        return Ok(());
+        return Ok(Performed::Done);
     }
     if named != Some(from) {
         let now = named.map_or_else(|| "is gone".to_owned(), |named| format!("names version {named}"));
-        let message = format!(
-            "the alias {alias} {now} by now, and not version {from} that was compared, so it is not set to version \
-             {version}: set it by hand if that is right"
-        );
-        return Err(ReasonMessage::new(Reason::AliasDrifted, message));
+        let why = format!("the alias {alias} {now} by now, and not version {from}, which was compared");
+        return Ok(Performed::Skipped(why));
     }
     client.set_alias(&model.name, alias, version).await.map_err(explained)?;
     model.registry.remember_alias(&model.name, alias, Some(version));
-    Ok(())
+    Ok(Performed::Done)
 }

@@ -221,6 +221,9 @@ pub(super) async fn begin_to_act(context: Arc<Context>) {
         let (namespace, name) = key_of(&*model);
         requeue.model(&namespace, &name);
     }
+    for experiment in context.experiment_objects.state() {
+        requeue.experiment(&key_of(&*experiment));
+    }
     for registry in context.registry_objects.namespaced.state() {
         let (namespace, name) = key_of(&*registry);
         requeue.registry(&namespace, &name);

@@ -5,21 +5,24 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
-    runtime::{controller::Action, watcher::Event},
+    runtime::{controller::Action, reflector::ObjectRef, watcher::Event},
 };
 use tracing::Instrument;
 
 use super::{AFTER_FAILURE, Error, unreadable, wake, write_status};
 use crate::{
-    api::ModelExperiment,
+    api::{ModelExperiment, ModelExperimentStatus},
     apply::experiment::apply,
     cluster::Guarded,
     controllers::context::Context,
-    decide::experiment::{ExperimentDecision, decide},
+    decide::experiment::{ExperimentAction, ExperimentDecision, decide},
     observe::experiment::{ExperimentObservation, observe},
     state::object_writes::{Begin, Target},
     status::{ExperimentApplied, experiment_events, next_experiment},
 };
+
+/// How long after a write to the registry that failed the same is attempted again.
+const RETRY: Duration = Duration::from_secs(15);
 
 /// Returns what follows an event of a ModelExperiment: the champion of one that withdraws a challenger is woken,
 /// and nothing is kept of one that is gone.
@@ -53,20 +56,28 @@ pub async fn reconcile(
         context.experiments.forget(&target.uid);
         return Ok(Action::await_change());
     }
-    if context.experiment_writes.postpones(&target.uid) {
-        return Ok(Action::await_change());
-    }
     let observation = observe(experiment, &context.experiment_sources(), Timestamp::now());
     let decision = decide(&observation.observed);
     context.experiments.follow(observation.request(experiment, &decision.contests));
+    let there = context.experiment_objects.get(&ObjectRef::from_obj(&*object));
+    if there.is_none_or(|there| there.uid() != experiment.uid()) {
+        context.experiments.forget(&target.uid);
+        return Ok(Action::await_change());
+    }
     if decision.actions.is_empty() {
-        let applied = ExperimentApplied::default();
-        publish(&context, experiment, &observation, &decision, &applied).await?;
+        let after = next_experiment(&observation.observed, &decision, &ExperimentApplied::default());
+        publish(&context, experiment, &observation.observed.status, &after).await?;
         return Ok(wake_after(&decision, &observation).map_or_else(Action::await_change, Action::requeue));
     }
-    let attempt = decision.actions.clone();
-    let work = write(experiment.clone(), context.clone(), observation, decision);
-    Ok(match context.experiment_writes.begin(target, attempt, work.in_current_span()) {
+    // What it says of the versions does not wait for the registry: a challenger may have to be withdrawn.
+    let before = &observation.observed.status;
+    let after = ModelExperimentStatus { conditions: before.conditions.clone(), ..decision.status.clone() };
+    publish(&context, experiment, before, &after).await?;
+    if context.experiment_writes.postpones(&target.uid) {
+        return Ok(Action::await_change());
+    }
+    let work = write(experiment.clone(), context.clone(), decision.actions.clone());
+    Ok(match context.experiment_writes.begin(target, decision.actions, work.in_current_span()) {
         Begin::Begun | Begin::UnderWay => Action::await_change(),
         Begin::Due(due) => Action::requeue(due),
     })
@@ -80,18 +91,21 @@ fn target(experiment: &ModelExperiment) -> Target {
     }
 }
 
-/// Returns when to try again.
+/// Writes to the registry, and what is known by then to the status. Returns when to try again; a change of the
+/// status is followed by a reconcile anyway.
 async fn write(
     experiment: ModelExperiment,
     context: Arc<Context>,
-    observation: ExperimentObservation,
-    decision: ExperimentDecision,
+    actions: Vec<ExperimentAction>,
 ) -> Option<Duration> {
-    let champion = &experiment.spec.champion_ref.name;
-    let applied = apply(champion, &observation.places, &decision.actions).await;
-    match publish(&context, &experiment, &observation, &decision, &applied).await {
-        Ok(()) if applied.failure.is_none() => wake_after(&decision, &observation),
-        Ok(()) => Some(AFTER_FAILURE),
+    let places = observe(&experiment, &context.experiment_sources(), Timestamp::now()).places;
+    let applied = apply(&experiment.spec.champion_ref.name, &places, &actions).await;
+    let observation = observe(&experiment, &context.experiment_sources(), Timestamp::now());
+    let decision = decide(&observation.observed);
+    let after = next_experiment(&observation.observed, &decision, &applied);
+    match publish(&context, &experiment, &observation.observed.status, &after).await {
+        Ok(()) if applied.failure.is_none() => None,
+        Ok(()) => Some(RETRY),
         Err(error) => {
             tracing::warn!(%error, "reconcile failed, retrying");
             Some(AFTER_FAILURE)
@@ -108,18 +122,15 @@ fn wake_after(decision: &ExperimentDecision, observation: &ExperimentObservation
 async fn publish(
     context: &Context,
     experiment: &ModelExperiment,
-    observation: &ExperimentObservation,
-    decision: &ExperimentDecision,
-    applied: &ExperimentApplied,
+    before: &ModelExperimentStatus,
+    after: &ModelExperimentStatus,
 ) -> Result<(), Error> {
-    let before = &observation.observed.status;
-    let after = next_experiment(&observation.observed, decision, applied);
-    if after == *before {
+    if after == before {
         return Ok(());
     }
-    if let Some(written) = write_status(context, experiment, &after).await? {
-        context.memory.remember_experiment_status(&written, &after);
-        context.publish_events(experiment, experiment_events(before, &after));
+    if let Some(written) = write_status(context, experiment, after).await? {
+        context.memory.remember_experiment_status(&written, after);
+        context.publish_events(experiment, experiment_events(before, after));
     }
     Ok(())
 }

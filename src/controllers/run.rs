@@ -121,6 +121,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     );
     let seen = model_experiment::seen(&context);
     let objects = own_kind(scope.api(&client), writers.experiments, &watching, "ModelExperiments", seen);
+    // Where a role or a CRD of before this kind is still there, everything else goes on.
+    context.readiness.expect_if_allowed("ModelExperiments");
     let experiment_controller = spawner.spawn_controller(
         objects,
         context.experiment_objects.clone(),

@@ -1,6 +1,6 @@
 //! Observes one ModelExperiment: its `ModelAliases`, their versions and shares, and what was counted of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -14,7 +14,7 @@ use crate::{
         ModelAlias, ModelAliasStatus, ModelExperiment,
         condition::{ConditionType, Reason, ReasonMessage},
         model_alias::AliasKey,
-        names::AliasName,
+        names::{AliasName, ModelUri, Version},
         traffic::TrafficSpec,
     },
     cluster::Guarded,
@@ -45,7 +45,7 @@ pub struct ExperimentObservation {
     /// The input of the decision.
     pub observed: ExperimentObserved,
     /// Where the verdicts go: each ModelAlias's model in its registry, and its alias there.
-    pub places: BTreeMap<String, Result<(Model, AliasName), ReasonMessage>>,
+    pub places: Places,
     /// Where the pods of each ModelAlias say what they counted.
     sources: BTreeMap<String, Source>,
 }
@@ -75,7 +75,9 @@ pub fn observe(
     let known: Vec<(&String, &Arm)> =
         arms.filter_map(|(name, arm)| Some((name, arm.as_ref().ok()?))).collect();
     let place = |arm: &Arm| Ok((sources.references.follow(&arm.object)?, arm.object.spec.alias.clone()));
-    let places = known.iter().map(|(name, arm)| ((*name).clone(), place(arm))).collect();
+    let arms = challengers.iter().map(|(name, arm)| (*name, arm)).chain([(champion_name, &champion)]);
+    let place_of = |arm: &Result<Arm, ReasonMessage>| arm.as_ref().map_err(Clone::clone).and_then(place);
+    let places: Places = arms.map(|(name, arm)| (name.clone(), place_of(arm))).collect();
     let source = |arm: &Arm| Source::of(arm.object.spec.serving.as_ref()?);
     let pods = known.iter().filter_map(|(name, arm)| Some(((*name).clone(), source(arm)?))).collect();
     let shares = champion.as_ref().ok().map(|arm| (&arm.object.spec.traffic, &arm.status));
@@ -92,6 +94,7 @@ pub fn observe(
             })
             .collect(),
         champion: champion.as_ref().map_err(Clone::clone).and_then(|arm| champion_arm(champion_name, arm)),
+        of_other_models: of_other_models(&places, champion_name),
         counted: sources.experiments.of(&object.uid().unwrap_or_default()),
     };
     ExperimentObservation { observed, places, sources: pods }
@@ -114,6 +117,22 @@ impl ExperimentObservation {
             champion: ((namespace, champion.clone()), champion_source.unwrap_or_else(nowhere)),
         }
     }
+}
+
+type Places = BTreeMap<String, Result<(Model, AliasName), ReasonMessage>>;
+
+/// Those of the `ModelAliases` that are known to serve another registered model than the champion.
+fn of_other_models(places: &Places, champion: &String) -> BTreeSet<String> {
+    let Some(Ok((of_champion, _))) = places.get(champion) else { return BTreeSet::new() };
+    let is_another =
+        |model: &Model| model.name != of_champion.name || model.registry.key != of_champion.registry.key;
+    let others = places.iter().filter(|(_, place)| place.as_ref().is_ok_and(|(model, _)| is_another(model)));
+    others.map(|(name, _)| name.clone()).collect()
+}
+
+/// The model that the pods of a version load.
+fn model_uri(status: &ModelAliasStatus, version: Version) -> Option<ModelUri> {
+    status.versions.iter().find(|known| known.version == version)?.model_uri.clone()
 }
 
 /// Without contests nothing is read.
@@ -169,6 +188,7 @@ fn champion_arm(name: &str, arm: &Arm) -> Result<ChampionArm, ReasonMessage> {
     match (own.next(), own.next()) {
         (Some(share), None) if arm.status.version == Some(share.version) => Ok(ChampionArm {
             version: share.version,
+            model_uri: model_uri(&arm.status, share.version),
             weight: share.weight,
             follows_registry: arm.object.spec.follow.as_ref().is_some_and(|follow| follow.registry.is_some()),
         }),
@@ -201,7 +221,9 @@ fn challenger_arm(
         return Err(cause(format!("the ModelAlias {name} does not serve a version yet: see its conditions")));
     };
     match share {
-        Some(share) if share.version == version => Ok(ChallengerArm { version, weight: share.weight }),
+        Some(share) if share.version == version => {
+            Ok(ChallengerArm { version, model_uri: model_uri(&arm.status, version), weight: share.weight })
+        }
         _ => Err(cause(format!(
             "the ModelAlias {name} gets no requests now: see the condition TrafficSplit of the ModelAlias {champion}"
         ))),

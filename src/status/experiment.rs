@@ -5,7 +5,7 @@ use crate::{
     api::{
         ModelExperimentStatus,
         condition::{ConditionType, DesiredCondition, ReasonMessage, merge_conditions},
-        model_experiment::ArmStatus,
+        model_experiment::{ArmStatus, ExperimentPhase, WithdrawnVersion},
     },
     decide::{
         Readiness,
@@ -21,6 +21,8 @@ pub struct ExperimentApplied {
     pub done: Vec<ExperimentAction>,
     /// Why the first that failed did.
     pub failure: Option<ReasonMessage>,
+    /// Why the alias is not set, and will not be.
+    pub alias_skipped: Option<String>,
 }
 
 /// Returns the next status.
@@ -31,6 +33,7 @@ pub fn next_experiment(
     applied: &ExperimentApplied,
 ) -> ModelExperimentStatus {
     let mut status = decision.status.clone();
+    status.alias_skipped = status.alias_skipped.or_else(|| applied.alias_skipped.clone());
     for action in &applied.done {
         match action {
             ExperimentAction::SetTag { alias, version, value, .. } => {
@@ -40,12 +43,15 @@ pub fn next_experiment(
                     arm.tagged = Some(value.clone());
                 }
             }
-            ExperimentAction::SetAlias { .. } => status.alias_set = true,
+            ExperimentAction::SetAlias { .. } => status.alias_set = applied.alias_skipped.is_none(),
         }
     }
     let readiness = match &applied.failure {
         Some(failure) => blocked(failure.clone()),
-        None if !decision.actions.is_empty() && applied.done.len() == decision.actions.len() => {
+        None if status.phase == Some(ExperimentPhase::Concluded)
+            && !decision.actions.is_empty()
+            && applied.done.len() == decision.actions.len() =>
+        {
             Readiness::Settled(decision.concluded.1.clone())
         }
         None => decision.readiness.clone(),
@@ -82,20 +88,19 @@ pub fn experiment_events(before: &ModelExperimentStatus, after: &ModelExperiment
             events.push(event);
         }
     }
+    events.extend(after.withdrawn.iter().filter(|it| !before.withdrawn.contains(it)).map(withdrawn));
     let arms = after.arms.iter().map(|arm| (before.arms.iter().find(|it| it.alias == arm.alias), arm));
-    events.extend(arms.flat_map(|(before, arm)| [withdrawn(before, arm), anew(before, arm)]).flatten());
+    events.extend(arms.filter_map(|(before, arm)| anew(before, arm)));
     events
 }
 
-fn withdrawn(before: Option<&ArmStatus>, arm: &ArmStatus) -> Option<NewEvent> {
-    let message =
-        arm.withdrawn.as_ref().filter(|_| before.is_none_or(|before| before.withdrawn.is_none()))?;
-    Some(NewEvent {
+fn withdrawn(WithdrawnVersion { alias, version, message }: &WithdrawnVersion) -> NewEvent {
+    NewEvent {
         warning: true,
         reason: "ChallengerWithdrawn".to_owned(),
         action: "Withdraw".to_owned(),
-        message: format!("{} gets no requests any more: {message}", arm.alias),
-    })
+        message: format!("version {version} of {alias} no longer gets requests: {message}"),
+    }
 }
 
 fn anew(before: Option<&ArmStatus>, arm: &ArmStatus) -> Option<NewEvent> {

@@ -270,7 +270,7 @@ fn an_invalid_experiment_is_rejected_by_the_api_server_and_a_valid_one_cannot_be
             ("{falseAlarm: 0}", "falseAlarm is greater than 0"),
             ("{minSamples: 10}", "spec.minSamples"),
             ("{duration: {atLeast: 48h, atMost: 24h}}", "duration.atLeast is at most duration.atMost"),
-            ("{duration: {atMost: 9000h}}", "duration.atMost is at most 8760h"),
+            ("{duration: {atMost: 9000h}}", "duration.atMost is from 1m to 8760h"),
         ];
         let manifests = cases.iter().map(|(spec, words)| Ok((experiment(spec)?, *words)));
         refused(fixture, manifests.collect::<Result<Vec<_>>>()?).await?;

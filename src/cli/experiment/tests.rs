@@ -97,11 +97,12 @@ fn collecting() -> ModelExperiment {
 fn concluded() -> ModelExperiment {
     let mut winner = arm("fraud-challenger", "5", ("ChallengerWins", "Significant"), &history(64, 0.03));
     winner["tagged"] = "wins".into();
-    let mut withdrawn = arm("fraud-other", "6", ("ChampionWins", "GuardrailFailed"), &[]);
-    withdrawn["withdrawn"] = "failures: 50 of 100 against 0 of 900".into();
+    let worse = arm("fraud-other", "6", ("ChampionWins", "GuardrailFailed"), &[]);
+    let message = "failures: 50 of 100 against 0 of 900";
+    let withdrawn = json!([{ "alias": "fraud-other", "version": "6", "message": message }]);
     let status = json!({
         "phase": "Concluded", "startedAt": "2026-11-01T09:00:00Z", "concludedAt": "2026-11-17T09:00:00Z",
-        "championVersion": "4", "arms": [winner, withdrawn], "winner": "fraud-challenger", "aliasSet": true,
+        "championVersion": "4", "arms": [winner, worse], "withdrawn": withdrawn, "winner": "fraud-challenger", "aliasSet": true,
     });
     experiment("1", &status)
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{
         ModelExperiment, ModelExperimentSpec, ModelExperimentStatus,
-        model_experiment::{ArmStatus, ExperimentPhase, IntervalPoint, MetricRole},
+        model_experiment::{ArmStatus, ExperimentPhase, IntervalPoint, MetricRole, WithdrawnVersion},
         std_duration,
     },
     cli::table::{Row, table},
@@ -37,7 +37,11 @@ pub(super) fn text(experiment: &ModelExperiment, width: usize) -> String {
         text.push('\n');
         text.push_str(&headline(arm));
         text.push('\n');
-        text.push_str(&rows(&facts(arm, name), width));
+        let mut facts = facts(arm, name);
+        let is_it = |it: &&WithdrawnVersion| it.alias == arm.alias && Some(it.version) == arm.version;
+        let withdrawn = status.withdrawn.iter().find(is_it);
+        facts.extend(withdrawn.map(|it| ("withdrawn", it.message.clone())));
+        text.push_str(&rows(&facts, width));
         let margin = primary(&experiment.spec).and_then(|metric| metric.margin).unwrap_or_default();
         if let Some(picture) = picture(&arm.history, margin, width) {
             text.push('\n');
@@ -77,7 +81,11 @@ fn head(spec: &ModelExperimentSpec, status: &ModelExperimentStatus) -> Vec<Fact>
     let version = status.champion_version.map_or_else(String::new, |version| format!(", version {version}"));
     facts.push(("champion", format!("{}{version}", spec.champion_ref.name)));
     if let Some(winner) = &status.winner {
-        let set = if status.alias_set { "; the alias in the registry was set to its version" } else { "" };
+        let set = match (&status.alias_skipped, status.alias_set) {
+            (Some(why), _) => format!("; the alias in the registry was not set to its version: {why}"),
+            (None, true) => "; the alias in the registry was set to its version".to_owned(),
+            (None, false) => String::new(),
+        };
         facts.push(("winner", format!("{winner}{set}")));
     }
     let condition = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
@@ -134,7 +142,6 @@ fn facts(arm: &ArmStatus, experiment: &str) -> Vec<Fact> {
         }
         facts.push(("message", result.message.clone()));
     }
-    facts.extend(arm.withdrawn.clone().map(|why| ("withdrawn", why)));
     facts.extend(arm.tagged.as_ref().map(|tag| ("tag", format!("laurel.experiment.{experiment}={tag}"))));
     facts
 }

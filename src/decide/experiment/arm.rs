@@ -11,7 +11,7 @@ use crate::{
     },
     api::{
         condition::ReasonMessage,
-        model_experiment::{ArmStatus, ExperimentResult, IntervalPoint, OnGuardrail},
+        model_experiment::{ArmStatus, ExperimentResult, IntervalPoint, WithdrawnVersion},
     },
 };
 
@@ -26,21 +26,25 @@ impl ExperimentObserved {
     pub(super) fn arm(&self, alias: &str, challenger: &Result<ChallengerArm, ReasonMessage>) -> ArmStatus {
         let before = self.status.arms.iter().find(|arm| arm.alias == alias).cloned();
         let before = before.unwrap_or_else(|| ArmStatus { alias: alias.to_owned(), ..ArmStatus::default() });
-        let arm = match self.contestants(alias, challenger) {
-            // What is over stays as it is, and what cannot be compared now goes on later.
+        match self.contestants(alias, challenger) {
             _ if self.is_over() => before,
+            // The time is over for what cannot be compared at this moment, too.
+            _ if self.is_out_of_time() => self.judged(before),
             Err(_) => before,
             Ok((key, [_, weight])) => {
                 let arm = ArmStatus { weight: Some(weight), ..before };
-                if is_about(&arm, &key) { self.judged(arm, &key) } else { anew(&arm, &key, self.now) }
+                if is_about(&arm, &key) { self.judged(arm) } else { anew(&arm, &key, self.now) }
             }
-        };
-        ArmStatus { withdrawn: self.withdrawn(&arm), ..arm }
+        }
     }
 
     /// What the counts say of it, unless it has a verdict already.
-    fn judged(&self, arm: ArmStatus, key: &ContestKey) -> ArmStatus {
-        let known = self.counted(key).map(|view| view.evidence.clone()).or_else(|| evidence(&arm));
+    fn judged(&self, arm: ArmStatus) -> ArmStatus {
+        let mut views = self.counted.iter();
+        let known = views
+            .find(|view| is_about(&arm, &view.key))
+            .map(|view| view.evidence.clone())
+            .or_else(|| evidence(&arm));
         let (Some(counted), Some(since)) = (known, arm.since) else { return arm };
         if arm.result.as_ref().is_some_and(is_final) {
             return arm;
@@ -53,24 +57,33 @@ impl ExperimentObserved {
         let history = with_point(arm.history, point, is_news, since);
         ArmStatus { result: Some(result(&found)), evidence: text(&counted), history, ..arm }
     }
+}
 
-    /// Why it gets no requests any more, if so.
-    fn withdrawn(&self, arm: &ArmStatus) -> Option<String> {
-        let failed: &str = (&Why::GuardrailFailed).into();
-        let result = arm.result.as_ref().filter(|result| result.reason == failed)?;
-        (self.spec.on_guardrail == OnGuardrail::Withdraw).then(|| result.message.clone())
-    }
+/// The version of a challenger that a guardrail found worse.
+pub(super) fn withdrawn(arm: &ArmStatus) -> Option<WithdrawnVersion> {
+    let failed: &str = (&Why::GuardrailFailed).into();
+    let result = arm.result.as_ref().filter(|result| result.reason == failed)?;
+    let (alias, message) = (arm.alias.clone(), result.message.clone());
+    Some(WithdrawnVersion { alias, version: arm.version?, message })
 }
 
 fn is_about(arm: &ArmStatus, key: &ContestKey) -> bool {
-    arm.version == Some(key.challenger) && arm.against == Some(key.champion)
+    let models = [&arm.against_model_uri, &arm.model_uri];
+    let are_same = models.into_iter().eq(&key.models);
+    arm.alias == key.alias
+        && arm.version == Some(key.challenger)
+        && arm.against == Some(key.champion)
+        && are_same
 }
 
 fn anew(arm: &ArmStatus, key: &ContestKey, now: Timestamp) -> ArmStatus {
+    let [against_model_uri, model_uri] = key.models.clone();
     ArmStatus {
         alias: arm.alias.clone(),
         version: Some(key.challenger),
         against: Some(key.champion),
+        model_uri,
+        against_model_uri,
         since: Some(now),
         weight: arm.weight,
         ..ArmStatus::default()
@@ -116,7 +129,9 @@ fn with_point(
 ) -> Vec<IntervalPoint> {
     let Some(point) = point else { return history };
     let apart = (point.at.duration_since(since) / 64).max(APART);
-    let is_due = history.last().is_none_or(|last| point.at.duration_since(last.at) >= apart);
+    let is_due = history
+        .last()
+        .is_none_or(|last| point.at.duration_since(last.at) >= apart && point.samples != last.samples);
     if is_due || is_news {
         history.push(point);
     }

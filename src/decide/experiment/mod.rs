@@ -15,8 +15,7 @@ mod arm;
 #[cfg(test)]
 mod tests;
 
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 use super::{Readiness, registered_model::blocked};
 use crate::{
@@ -29,12 +28,14 @@ use crate::{
         ModelExperimentSpec, ModelExperimentStatus,
         condition::{ConditionStatus, Reason, ReasonMessage},
         model_experiment::{
-            ArmStatus, ExperimentMetric, ExperimentPhase, ExperimentResult, MetricGoal, MetricRole, OnWinner,
+            ArmStatus, ExperimentMetric, ExperimentPhase, ExperimentResult, MetricGoal, MetricRole,
+            OnGuardrail, OnWinner, WithdrawnVersion,
         },
-        names::Version,
+        names::{ModelUri, Version},
         std_duration,
     },
 };
+use jiff::{SignedDuration, Timestamp};
 
 /// The prefix of the tag that a verdict becomes, before the name of the experiment.
 pub const VERDICT_TAG: &str = "laurel.experiment.";
@@ -56,15 +57,20 @@ pub struct ExperimentObserved {
     pub champion: Result<ChampionArm, ReasonMessage>,
     /// The challengers in the order of the spec, or why one cannot be compared now.
     pub challengers: Vec<Result<ChallengerArm, ReasonMessage>>,
+    /// Challengers that serve another registered model than the champion: their version numbers mean nothing to
+    /// its alias.
+    pub of_other_models: BTreeSet<String>,
     /// What was counted lately.
     pub counted: Vec<CountedView>,
 }
 
 /// The champion of an experiment, which serves one version alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChampionArm {
     /// The version.
     pub version: Version,
+    /// The model that its pods load.
+    pub model_uri: Option<ModelUri>,
     /// Its share of the requests in per cent.
     pub weight: u32,
     /// Whether it follows its alias in the registry.
@@ -72,16 +78,18 @@ pub struct ChampionArm {
 }
 
 /// A challenger that answers a share of the requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChallengerArm {
     /// The version.
     pub version: Version,
+    /// The model that its pods load.
+    pub model_uri: Option<ModelUri>,
     /// Its share of the requests in per cent.
     pub weight: u32,
 }
 
 /// Which versions are compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContestKey {
     /// The champion's version.
     pub champion: Version,
@@ -89,6 +97,8 @@ pub struct ContestKey {
     pub alias: String,
     /// Its version.
     pub challenger: Version,
+    /// The models that the pods of the champion and of the challenger load.
+    pub models: [Option<ModelUri>; 2],
 }
 
 /// A challenger to be compared with the champion.
@@ -126,6 +136,8 @@ pub enum ExperimentAction {
         alias: String,
         /// Its version.
         version: Version,
+        /// The model of that version: a number that means another one by now gets no tag.
+        model_uri: Option<ModelUri>,
         /// The key of the tag.
         key: String,
         /// Its value.
@@ -163,7 +175,7 @@ pub struct ExperimentDecision {
 #[must_use]
 pub fn decide(observed: &ExperimentObserved) -> ExperimentDecision {
     let arms = observed.arms();
-    let is_over = observed.is_over() || observed.ends_at().is_some_and(|end| end <= observed.now);
+    let is_over = observed.is_over() || observed.is_out_of_time();
     let are_final = !arms.is_empty() && arms.iter().all(|arm| arm.result.as_ref().is_some_and(is_final));
     let is_concluded = is_over || are_final;
     let status = status(observed, arms, is_concluded);
@@ -186,14 +198,11 @@ impl ExperimentObserved {
         self.status.phase == Some(ExperimentPhase::Concluded)
     }
 
-    /// When it ends, once it has begun.
-    fn ends_at(&self) -> Option<Timestamp> {
-        self.status.started_at?.checked_add(lasts(self.spec.duration.at_most)).ok()
-    }
-
-    /// What was counted of two versions lately.
-    fn counted(&self, key: &ContestKey) -> Option<&CountedView> {
-        self.counted.iter().find(|view| view.key == *key)
+    /// Whether it has begun, and lasted as long as it may.
+    fn is_out_of_time(&self) -> bool {
+        let begun = self.status.started_at;
+        let end = begun.and_then(|begun| begun.checked_add(lasts(self.spec.duration.at_most)).ok());
+        end.is_some_and(|end| end <= self.now)
     }
 
     /// Both versions that are compared now, with their shares; or why none are.
@@ -208,6 +217,7 @@ impl ExperimentObserved {
             champion: champion.version,
             alias: alias.to_owned(),
             challenger: challenger.version,
+            models: [champion.model_uri, challenger.model_uri],
         };
         Ok((key, [champion.weight, challenger.weight]))
     }
@@ -260,6 +270,7 @@ impl ExperimentObserved {
             Some(ExperimentAction::SetTag {
                 alias: arm.alias.clone(),
                 version: arm.version?,
+                model_uri: arm.model_uri.clone(),
                 key: format!("{VERDICT_TAG}{}", self.name),
                 value: value.to_owned(),
             })
@@ -268,38 +279,64 @@ impl ExperimentObserved {
     }
 
     fn actions(&self) -> Vec<ExperimentAction> {
-        let alias = self.alias_to_set().ok().flatten();
+        let alias = match self.alias_plan() {
+            AliasPlan::Set(action) => Some(action),
+            AliasPlan::Nothing | AliasPlan::IsThere | AliasPlan::Wait(_) | AliasPlan::Skip(_) => None,
+        };
         self.tags().into_iter().chain(alias).collect()
     }
 
-    /// How the champion's alias is to be set, or why it is not.
-    fn alias_to_set(&self) -> Result<Option<ExperimentAction>, String> {
+    /// What to do about the champion's alias. It is decided once: later changes are those of people.
+    fn alias_plan(&self) -> AliasPlan {
         let winner = self.status.arms.iter().find(|arm| Some(&arm.alias) == self.status.winner.as_ref());
-        let Some(winner) = winner.filter(|_| self.spec.on_winner == OnWinner::SetAlias) else {
-            return Ok(None);
+        let is_decided = self.status.alias_set || self.status.alias_skipped.is_some();
+        let is_asked = self.is_over() && !is_decided && self.spec.on_winner == OnWinner::SetAlias;
+        let Some((winner, version)) =
+            winner.and_then(|winner| Some((winner, winner.version?))).filter(|_| is_asked)
+        else {
+            return AliasPlan::Nothing;
         };
-        if self.status.alias_set {
-            return Ok(None);
-        }
-        let champion = self.champion.as_ref().map_err(|cause| cause.message.clone())?;
+        let champion = match &self.champion {
+            Ok(champion) => champion,
+            Err(cause) => return AliasPlan::Wait(cause.clone()),
+        };
         let name = &self.spec.champion_ref.name;
-        if !champion.follows_registry {
-            return Err(format!(
-                "onWinner: SetAlias has no effect, because the ModelAlias {name} does not follow its alias in the \
-                 registry: set its spec.follow.registry, or promote the version that won by hand"
+        if self.of_other_models.contains(&winner.alias) {
+            return AliasPlan::Skip(format!(
+                "{} serves another registered model than the ModelAlias {name}",
+                winner.alias
             ));
         }
         // After a crash between the write and its mark in the status, it may have been followed already.
-        if Some(champion.version) == winner.version {
-            return Ok(None);
+        if champion.version == version {
+            return AliasPlan::IsThere;
+        }
+        if !champion.follows_registry {
+            return AliasPlan::Skip(format!(
+                "the ModelAlias {name} does not follow its alias in the registry (spec.follow.registry)"
+            ));
         }
         if Some(champion.version) != winner.against {
-            return Err(format!(
-                "the alias is not set, because the ModelAlias {name} serves version {} by now, which was not compared",
+            return AliasPlan::Skip(format!(
+                "the ModelAlias {name} serves version {} by now, which was not compared",
                 champion.version
             ));
         }
-        Ok(winner.version.map(|version| ExperimentAction::SetAlias { from: champion.version, version }))
+        AliasPlan::Set(ExperimentAction::SetAlias { from: champion.version, version })
+    }
+
+    /// The versions that get no requests any more: those of before, and those that a guardrail finds worse now.
+    fn withdrawn(&self, arms: &[ArmStatus]) -> Vec<WithdrawnVersion> {
+        if self.spec.on_guardrail == OnGuardrail::Report {
+            return Vec::new();
+        }
+        let mut withdrawn = self.status.withdrawn.clone();
+        for worse in arms.iter().filter_map(arm::withdrawn) {
+            if !withdrawn.iter().any(|it| it.alias == worse.alias && it.version == worse.version) {
+                withdrawn.push(worse);
+            }
+        }
+        withdrawn.split_off(withdrawn.len().saturating_sub(WITHDRAWN_MAX))
     }
 
     /// When time alone changes something.
@@ -308,14 +345,35 @@ impl ExperimentObserved {
         let begun = status.arms.iter().filter_map(|arm| arm.since);
         let earliest = begun.filter_map(|since| after(since, lasts(self.spec.duration.at_least)));
         let end = status.started_at.and_then(|begun| after(begun, lasts(self.spec.duration.at_most)));
-        earliest.chain(end).filter(|at| *at > self.now).min()
+        let regularly = after(self.now, LOOK_AGAIN);
+        earliest.chain(end).chain(regularly).filter(|at| *at > self.now).min()
     }
+}
+
+/// What to do about the champion's alias.
+enum AliasPlan {
+    /// It does not matter, or was decided before.
+    Nothing,
+    /// The champion serves the version that won.
+    IsThere,
+    /// It cannot be decided yet.
+    Wait(ReasonMessage),
+    /// It is not set, and will not be.
+    Skip(String),
+    /// It is to be set.
+    Set(ExperimentAction),
 }
 
 /// Whether a challenger has a verdict.
 fn is_final(result: &ExperimentResult) -> bool {
     result.verdict != COLLECTING
 }
+
+/// How many withdrawn versions are remembered: the newest ones.
+const WITHDRAWN_MAX: usize = 32;
+
+/// While it counts, an experiment is looked at so often, whatever happens.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// The verdict while nothing is known, and that at the end if nothing was ever known.
 const COLLECTING: &str = "Collecting";
@@ -359,8 +417,20 @@ fn guardrails(metrics: &[ExperimentMetric]) -> Vec<(String, f64)> {
 
 fn status(observed: &ExperimentObserved, arms: Vec<ArmStatus>, is_concluded: bool) -> ModelExperimentStatus {
     let before = &observed.status;
+    let withdrawn = observed.withdrawn(&arms);
     if observed.is_over() {
-        return ModelExperimentStatus { observed_generation: observed.generation, arms, ..before.clone() };
+        let mut status = ModelExperimentStatus {
+            observed_generation: observed.generation,
+            arms,
+            withdrawn,
+            ..before.clone()
+        };
+        match observed.alias_plan() {
+            AliasPlan::IsThere => status.alias_set = true,
+            AliasPlan::Skip(why) => status.alias_skipped = Some(why),
+            AliasPlan::Nothing | AliasPlan::Wait(_) | AliasPlan::Set(_) => {}
+        }
+        return status;
     }
     let begun = arms.iter().filter_map(|arm| arm.since).min();
     let arms: Vec<ArmStatus> =
@@ -380,6 +450,8 @@ fn status(observed: &ExperimentObserved, arms: Vec<ArmStatus>, is_concluded: boo
         result: best.and_then(|arm| arm.result.clone()),
         winner: wins.filter(|_| is_concluded).map(|arm| arm.alias.clone()),
         alias_set: before.alias_set,
+        alias_skipped: before.alias_skipped.clone(),
+        withdrawn,
         conditions: before.conditions.clone(),
         arms,
     }
@@ -437,20 +509,21 @@ fn readiness(
             let message = format!("the verdict is being written to the registry; {}", verdict.message);
             return Readiness::Progressing(ReasonMessage::new(Reason::RegistryPending, message));
         }
-        return match observed.alias_to_set() {
-            Err(why) => {
-                let message = format!("{}; {why}", verdict.message);
-                Readiness::Settled(ReasonMessage::new(verdict.reason, message))
-            }
-            Ok(_) => Readiness::Settled(verdict),
+        let about_alias = match (observed.alias_plan(), &status.alias_skipped) {
+            (AliasPlan::Wait(cause), _) => return blocked(cause),
+            (_, Some(why)) => format!("; the alias was not set to the version that won: {why}"),
+            _ => String::new(),
         };
+        let message = format!("{}{about_alias}", verdict.message);
+        return Readiness::Settled(ReasonMessage::new(verdict.reason, message));
     }
     if let Some((ConditionStatus::False, cause)) = split(status) {
         return Readiness::Stalled(cause);
     }
-    let challengers = observed.challenger_names().zip(&observed.challengers);
-    let cause = challengers.map(|(alias, it)| observed.contestants(alias, it)).find_map(Result::err);
-    if let Some(cause) = cause {
+    // Of a challenger that has a verdict, nothing is wanted any more.
+    let open = status.arms.iter().zip(&observed.challengers);
+    let mut open = open.filter(|(arm, _)| !arm.result.as_ref().is_some_and(is_final));
+    if let Some(cause) = open.find_map(|(arm, it)| observed.contestants(&arm.alias, it).err()) {
         return blocked(cause);
     }
     match observed.counted.iter().find_map(|view| Some((&view.key, view.outage?))) {

@@ -17,6 +17,18 @@ fn version(number: u32) -> Version {
     Version::new(number).unwrap()
 }
 
+fn uri(number: u32) -> ModelUri {
+    format!("models:/m-{number}").try_into().unwrap()
+}
+
+fn champion_arm(number: u32, follows_registry: bool) -> ChampionArm {
+    ChampionArm { version: version(number), model_uri: Some(uri(number)), weight: 80, follows_registry }
+}
+
+fn challenger_arm(number: u32, weight: u32) -> ChallengerArm {
+    ChallengerArm { version: version(number), model_uri: Some(uri(number)), weight }
+}
+
 /// An experiment whose counts arrive minute by minute.
 struct World {
     observed: ExperimentObserved,
@@ -43,7 +55,7 @@ impl World {
         });
         all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let spec: ModelExperimentSpec = serde_json::from_value(all).unwrap();
-        let challenger = |number| Ok(ChallengerArm { version: version(number), weight: 10 });
+        let challenger = |number| Ok(challenger_arm(number, 10));
         let challengers = [5, 6].into_iter().take(spec.challengers.len()).map(challenger).collect();
         Self {
             observed: ExperimentObserved {
@@ -52,8 +64,9 @@ impl World {
                 generation: Some(1),
                 spec,
                 status: ModelExperimentStatus::default(),
-                champion: Ok(ChampionArm { version: version(4), weight: 80, follows_registry: true }),
+                champion: Ok(champion_arm(4, true)),
                 challengers,
+                of_other_models: BTreeSet::new(),
                 counted: Vec::new(),
             },
             tags: Vec::new(),
@@ -106,7 +119,7 @@ impl World {
     /// thousand: of the champion, then of each challenger.
     fn minutes(&mut self, minutes: u32, approved: &[u64], failed: &[u64]) {
         for _ in 0..minutes {
-            self.observed.now = self.observed.now.checked_add(SignedDuration::from_mins(1)).unwrap();
+            self.passes(SignedDuration::from_mins(1));
             let contests = self.reconcile().contests;
             for contest in contests {
                 let arm =
@@ -131,7 +144,8 @@ impl World {
                     weights: contest.weights.map(f64::from).to_vec(),
                     arms: vec![batch(800, 0), batch(100, arm)],
                 };
-                let known = self.observed.counted(&contest.key).map(|view| view.evidence.clone());
+                let known = self.observed.counted.iter().find(|view| view.key == contest.key);
+                let known = known.map(|view| view.evidence.clone());
                 let mut evidence =
                     known.or(contest.evidence).unwrap_or_else(|| ExperimentEvidence::new(1, &contest.rules));
                 evidence.add(&batch, &contest.rules);
@@ -140,6 +154,10 @@ impl World {
             }
         }
         self.settle();
+    }
+
+    fn passes(&mut self, time: SignedDuration) {
+        self.observed.now = self.observed.now.checked_add(time).unwrap();
     }
 
     fn arm(&self, index: usize) -> &ArmStatus {
@@ -175,7 +193,7 @@ fn a_challenger_wins_after_the_least_duration_and_its_version_is_tagged_and_prom
     assert!(world.events.contains(&"ChallengerWins".to_owned()), "{:?}", world.events);
     // Somebody moves the alias on, and the champion follows: it is never set again.
     world.alias = Some(version(9));
-    world.observed.champion = Ok(ChampionArm { version: version(9), weight: 80, follows_registry: true });
+    world.observed.champion = Ok(champion_arm(9, true));
     let concluded = world.observed.status.clone();
     world.minutes(2000, &[500, 100], &[0, 500]);
     assert_eq!((world.alias, world.tags.len()), (Some(version(9)), 1));
@@ -188,6 +206,8 @@ fn a_challenger_wins_after_the_least_duration_and_its_version_is_tagged_and_prom
 fn a_crash_after_any_write_repeats_it_without_harm() {
     let mut world = World::new(&json!({ "onWinner": "SetAlias" }));
     world.minutes(60, &[500, 600], &[0, 0]);
+    assert_eq!(world.verdict(0), ("Collecting", "TooEarly"));
+    world.passes(SignedDuration::from_mins(1));
     let decision = decide(&world.observed);
     world.observed.status = next_experiment(&world.observed, &decision, &ExperimentApplied::default());
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Concluded));
@@ -201,11 +221,17 @@ fn a_crash_after_any_write_repeats_it_without_harm() {
     // The champion has followed before the status was written.
     world.observed.status = written;
     world.alias = Some(version(5));
-    world.observed.champion = Ok(ChampionArm { version: version(5), weight: 80, follows_registry: true });
+    world.observed.champion = Ok(champion_arm(5, true));
     world.settle();
     assert_eq!((world.alias, world.ready()), (Some(version(5)), ("True", "ChallengerWins")));
     let ready = world.observed.status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
     assert!(!ready.message.contains("not set"), "{}", ready.message);
+    // A person rolls back, and it stays so.
+    assert!(world.observed.status.alias_set);
+    world.alias = Some(version(4));
+    world.observed.champion = Ok(champion_arm(4, true));
+    world.settle();
+    assert_eq!(world.alias, Some(version(4)));
 }
 
 #[test]
@@ -214,29 +240,57 @@ fn a_guardrail_acts_at_once_and_withdraws_its_challenger_only() {
     let mut world = World::new(&json!({ "challengers": two }));
     world.minutes(5, &[500, 500, 500], &[1, 300, 1]);
     assert_eq!(world.verdict(0), ("ChampionWins", "GuardrailFailed"));
-    assert!(world.arm(0).withdrawn.as_ref().is_some_and(|why| why.contains("failures:")));
+    let [withdrawn] = &world.observed.status.withdrawn[..] else { panic!("{:?}", world.observed.status) };
+    assert_eq!((withdrawn.alias.as_str(), withdrawn.version), ("one", version(5)));
+    assert!(withdrawn.message.contains("failures:"), "{}", withdrawn.message);
     assert_eq!(world.tags, [("one".to_owned(), version(5), "loses".to_owned())]);
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Collecting), "the other one goes on");
-    assert_eq!((world.verdict(1), world.arm(1).withdrawn.clone()), (("Collecting", "TooEarly"), None));
+    assert_eq!(world.verdict(1), ("Collecting", "TooEarly"));
     assert!(world.events.contains(&"ChallengerWithdrawn".to_owned()));
     // Without a share it is no longer there to be compared.
     let gone = ReasonMessage::new(Reason::ChallengerUnavailable, "no share");
     world.observed.challengers[0] = Err(gone);
+    world.settle();
+    assert_eq!(world.ready(), ("True", "Collecting"), "that one has its verdict");
     world.minutes(80, &[500, 500, 600], &[1, 1, 1]);
     assert_eq!(world.verdict(1), ("ChallengerWins", "Significant"));
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Concluded));
     assert_eq!(world.observed.status.winner.as_deref(), Some("two"));
-    assert!(world.arm(0).withdrawn.is_some(), "as long as the experiment is there");
+    assert_eq!(world.observed.status.withdrawn.len(), 1, "as long as the experiment is there");
+}
+
+#[test]
+fn a_version_that_was_withdrawn_stays_so_when_another_one_was_there_in_between() {
+    let two = json!([{ "aliasRef": { "name": "one" } }, { "aliasRef": { "name": "two" } }]);
+    let mut world = World::new(&json!({ "challengers": two }));
+    world.minutes(5, &[500, 500, 500], &[1, 300, 1]);
+    world.observed.challengers[0] = Ok(challenger_arm(7, 10));
+    world.minutes(2, &[500, 500, 500], &[1, 1, 1]);
+    world.observed.challengers[0] = Ok(challenger_arm(5, 10));
+    world.minutes(2, &[500, 500, 500], &[1, 1, 1]);
+    let withdrawn: Vec<Version> = world.observed.status.withdrawn.iter().map(|it| it.version).collect();
+    assert_eq!(withdrawn, [version(5)]);
+}
+
+#[test]
+fn the_end_concludes_from_what_is_known_even_if_an_arm_is_away_at_that_moment() {
+    let mut world = World::new(&json!({ "duration": { "atLeast": "1h", "atMost": "2h" } }));
+    world.minutes(110, &[500, 500], &[0, 0]);
+    assert_eq!(world.verdict(0), ("Collecting", "TooWide"));
+    let away = ReasonMessage::new(Reason::ChampionUnavailable, "it is changing its version");
+    world.observed.champion = Err(away);
+    world.observed.counted.clear();
+    world.minutes(15, &[500, 500], &[0, 0]);
+    assert_eq!(world.verdict(0), ("NoDifference", "DurationReached"));
+    assert_eq!(world.tags.len(), 1);
 }
 
 #[test]
 fn a_report_withdraws_nothing() {
     let mut world = World::new(&json!({ "onGuardrail": "Report" }));
     world.minutes(5, &[500, 500], &[1, 300]);
-    assert_eq!(
-        (world.verdict(0), world.arm(0).withdrawn.clone()),
-        (("ChampionWins", "GuardrailFailed"), None)
-    );
+    assert_eq!(world.verdict(0), ("ChampionWins", "GuardrailFailed"));
+    assert_eq!(world.observed.status.withdrawn, []);
 }
 
 #[test]
@@ -283,7 +337,7 @@ fn another_version_begins_anew_and_an_absence_does_not() {
     assert!(world.arm(0).result.clone().unwrap().samples > samples);
 
     let since = world.arm(0).since;
-    world.observed.challengers[0] = Ok(ChallengerArm { version: version(7), weight: 10 });
+    world.observed.challengers[0] = Ok(challenger_arm(7, 10));
     world.settle();
     assert_eq!((world.arm(0).version, world.arm(0).result.clone()), (Some(version(7)), None));
     assert!(world.arm(0).since > since && world.events.contains(&"BegunAnew".to_owned()));
@@ -308,21 +362,60 @@ fn after_a_restart_counting_goes_on_from_the_status() {
 fn wrong_shares_conclude_nothing_and_need_a_person() {
     let mut world = World::new(&json!({ "onWinner": "SetAlias" }));
     // As many requests arrive as with 80 and 10 per cent.
-    world.observed.challengers[0] = Ok(ChallengerArm { version: version(5), weight: 20 });
+    world.observed.challengers[0] = Ok(challenger_arm(5, 20));
     world.minutes(90, &[500, 700], &[0, 400]);
     assert_eq!(world.verdict(0), ("Collecting", "SplitMismatch"));
     assert_eq!((world.ready(), world.tags.len()), (("False", "SplitMismatch"), 0));
-    assert_eq!(world.arm(0).withdrawn, None);
+    assert_eq!(world.observed.status.withdrawn, []);
 }
 
 #[test]
 fn an_alias_that_is_not_followed_or_was_moved_is_not_set() {
     let mut world = World::new(&json!({ "onWinner": "SetAlias" }));
-    world.observed.champion = Ok(ChampionArm { version: version(4), weight: 80, follows_registry: false });
+    world.observed.champion = Ok(champion_arm(4, false));
     world.minutes(62, &[500, 600], &[0, 0]);
     assert_eq!((world.alias, world.ready()), (Some(version(4)), ("True", "ChallengerWins")));
     let ready = world.observed.status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
-    assert!(ready.message.contains("set its spec.follow.registry"), "{}", ready.message);
+    assert!(ready.message.contains("does not follow its alias"), "{}", ready.message);
+    // Somebody lets it follow, months later: that is not asked for any more.
+    world.observed.champion = Ok(champion_arm(4, true));
+    world.settle();
+    assert_eq!((world.alias, world.observed.status.alias_set), (Some(version(4)), false));
+}
+
+#[test]
+fn a_version_of_another_model_wins_but_the_alias_is_not_set_to_its_number() {
+    let mut world = World::new(&json!({ "onWinner": "SetAlias" }));
+    world.observed.of_other_models.insert("one".to_owned());
+    world.minutes(62, &[500, 600], &[0, 0]);
+    assert_eq!((world.alias, world.ready()), (Some(version(4)), ("True", "ChallengerWins")));
+    assert_eq!(world.tags.len(), 1);
+}
+
+#[test]
+fn the_same_number_with_another_model_begins_anew() {
+    let mut world = World::new(&json!({}));
+    world.minutes(30, &[500, 600], &[0, 0]);
+    let since = world.arm(0).since;
+    let replaced = ChallengerArm { model_uri: Some(uri(50)), ..challenger_arm(5, 10) };
+    world.observed.challengers[0] = Ok(replaced);
+    world.settle();
+    assert!(world.arm(0).since > since && world.arm(0).result.is_none());
+}
+
+/// A ModelAlias changes often while pods come and go; that alone writes nothing.
+#[test]
+fn without_new_counts_nothing_is_written() {
+    let mut world = World::new(&json!({}));
+    world.minutes(30, &[500, 500], &[0, 0]);
+    world.passes(SignedDuration::from_mins(1));
+    world.settle();
+    let before = world.observed.status.clone();
+    for _ in 0..20 {
+        world.passes(SignedDuration::from_secs(20));
+        world.reconcile();
+    }
+    assert_eq!(world.observed.status, before);
 }
 
 #[test]

@@ -23,6 +23,10 @@ use crate::{
 /// For how long polls do not read them again. A webhook delivery about the model has them read at once.
 const KEPT: Duration = Duration::from_mins(5);
 
+/// How many a poll reads at most, those that were read longest ago first: the next poll waits for them, and a job
+/// writes new ones once a day.
+const PER_POLL: usize = 100;
+
 /// How many reads run concurrently.
 const AT_ONCE: usize = 8;
 
@@ -60,7 +64,12 @@ impl PolledRegistry {
             let is_due = |key: &&(ModelName, Version)| {
                 extent == Extent::Part || memory.drift.get(*key).is_none_or(|read| read.at.elapsed() >= KEPT)
             };
-            versions.iter().filter(is_due).cloned().collect()
+            let mut due: Vec<_> = versions.iter().filter(is_due).cloned().collect();
+            if extent == Extent::Everything && due.len() > PER_POLL {
+                due.sort_by_key(|key| memory.drift.get(key).map(|read| read.at));
+                due.truncate(PER_POLL);
+            }
+            due
         };
         let reads = stream::iter(due).map(async |(name, version)| {
             let read = self.read_drift_of(&name, version).await?;

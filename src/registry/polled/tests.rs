@@ -645,3 +645,17 @@ async fn tags_about_drift_that_cannot_be_read_stay_as_they_were() {
     polled.read_named(about_drift()).await;
     assert!(polled.drift_tags(&fraud(), version(1)).is_some());
 }
+
+/// Thousands of ModelAliases with a rule do not hold up the next poll.
+#[tokio::test]
+async fn a_poll_reads_a_bounded_number_of_tags_about_drift_and_the_next_ones_the_others() {
+    let (fake, polled) = registries();
+    let all = || PollPlan { drift: (1..=250).map(|number| (fraud(), version(number))).collect(), ..plan() };
+    let mut reads = Vec::new();
+    for _ in 0..4 {
+        let before = fake.calls("version");
+        polled.poll(all).await;
+        reads.push(fake.calls("version") - before);
+    }
+    assert_eq!(reads, [100, 100, 50, 0]);
+}

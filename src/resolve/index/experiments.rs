@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
+use serde_json::Value;
 
 use super::Affected;
 use crate::{
     api::{ModelExperiment, model_alias::AliasKey, names::Version},
-    cluster::Guarded,
+    cluster::{Guarded, Unreadable},
 };
 
 /// The namespace and the name of a ModelExperiment.
@@ -24,21 +25,33 @@ pub(super) struct ExperimentFacts {
 }
 
 impl ExperimentFacts {
-    /// `None` for an object that cannot be parsed: what it said before counts.
-    pub(super) fn of(object: &Guarded<ModelExperiment>) -> Option<Self> {
-        let experiment = object.0.as_ref().ok()?;
-        let arms = experiment.status.iter().flat_map(|status| &status.arms);
-        let withdrawn = arms.filter(|arm| arm.withdrawn.is_some());
+    /// What an object says; one that cannot be parsed says it in the same places.
+    pub(super) fn of(object: &Guarded<ModelExperiment>) -> Self {
+        let experiment = match &object.0 {
+            Ok(experiment) => experiment,
+            Err(unreadable) => return Self::of_unreadable(unreadable),
+        };
+        let withdrawn = experiment.status.iter().flat_map(|status| &status.withdrawn);
         let is_ending = experiment.metadata.deletion_timestamp.is_some();
-        Some(Self {
+        Self {
             uid: experiment.uid().unwrap_or_default(),
             champion: experiment.spec.champion_ref.name.clone(),
             challengers: experiment.spec.challengers.iter().map(|it| it.alias_ref.name.clone()).collect(),
-            withdrawn: withdrawn
-                .filter(|_| !is_ending)
-                .filter_map(|arm| Some((arm.alias.clone(), arm.version?)))
-                .collect(),
-        })
+            withdrawn: withdrawn.filter(|_| !is_ending).map(|it| (it.alias.clone(), it.version)).collect(),
+        }
+    }
+
+    fn of_unreadable(unreadable: &Unreadable) -> Self {
+        let list = |path: &str| unreadable.raw.pointer(path).and_then(Value::as_array).into_iter().flatten();
+        let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let version = |it: &Value| Some((text(it, "/alias")?, text(it, "/version")?.parse().ok()?));
+        let is_ending = unreadable.metadata.deletion_timestamp.is_some();
+        Self {
+            uid: unreadable.metadata.uid.clone().unwrap_or_default(),
+            champion: unreadable.text("/spec/championRef/name").unwrap_or_default().to_owned(),
+            challengers: list("/spec/challengers").filter_map(|it| text(it, "/aliasRef/name")).collect(),
+            withdrawn: list("/status/withdrawn").filter(|_| !is_ending).filter_map(version).collect(),
+        }
     }
 
     fn names(&self) -> impl Iterator<Item = &String> {
@@ -127,7 +140,7 @@ impl Experiments {
 #[cfg(test)]
 mod tests {
     use pretty_assertions::assert_eq;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -135,7 +148,7 @@ mod tests {
         (namespace.to_owned(), name.to_owned())
     }
 
-    fn facts(uid: &str, arms: &Value) -> Option<ExperimentFacts> {
+    fn facts(uid: &str, withdrawn: &Value) -> ExperimentFacts {
         let object = json!({
             "metadata": { "name": "q4", "namespace": "risk", "uid": uid },
             "spec": {
@@ -143,9 +156,14 @@ mod tests {
                 "challengers": [{ "aliasRef": { "name": "one" } }, { "aliasRef": { "name": "two" } }],
                 "metrics": [{ "name": "failures", "role": "Primary", "failures": {} }],
             },
-            "status": { "arms": arms },
+            "status": { "withdrawn": withdrawn },
         });
-        ExperimentFacts::of(&serde_json::from_value(object).unwrap())
+        let facts = ExperimentFacts::of(&serde_json::from_value(object.clone()).unwrap());
+        // A later release may write what this one cannot parse.
+        let mut unreadable = object;
+        unreadable["spec"]["falseAlarm"] = "low".into();
+        assert_eq!(ExperimentFacts::of(&serde_json::from_value(unreadable).unwrap()), facts);
+        facts
     }
 
     #[test]
@@ -162,12 +180,12 @@ mod tests {
             assert_eq!((by, experiments.withdrawn_from(&key("risk", "two")).len()), (from, 0));
             (affected.aliases.len(), affected.gone, by, about)
         };
-        let counted = json!([{ "alias": "one", "version": "5" }]);
-        let withdrawn = json!([{ "alias": "one", "version": "5", "withdrawn": "worse" }]);
-        assert_eq!(change(facts("a", &counted)), (0, vec![], false, [1, 1, 1, 0]));
-        assert_eq!(change(facts("a", &withdrawn)), (1, vec![], true, [1, 1, 1, 0]));
-        assert_eq!(change(facts("a", &withdrawn)), (0, vec![], true, [1, 1, 1, 0]));
-        assert_eq!(change(facts("b", &counted)), (1, vec!["a".to_owned()], false, [1, 1, 1, 0]));
+        let counted = json!([]);
+        let withdrawn = json!([{ "alias": "one", "version": "5", "message": "worse" }]);
+        assert_eq!(change(Some(facts("a", &counted))), (0, vec![], false, [1, 1, 1, 0]));
+        assert_eq!(change(Some(facts("a", &withdrawn))), (1, vec![], true, [1, 1, 1, 0]));
+        assert_eq!(change(Some(facts("a", &withdrawn))), (0, vec![], true, [1, 1, 1, 0]));
+        assert_eq!(change(Some(facts("b", &counted))), (1, vec!["a".to_owned()], false, [1, 1, 1, 0]));
         assert_eq!(change(None), (0, vec!["b".to_owned()], false, [0, 0, 0, 0]));
     }
 }

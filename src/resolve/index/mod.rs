@@ -101,12 +101,7 @@ impl Index {
         let Inner { experiments, listed_experiments, .. } = &mut *inner;
         for change in listed_experiments.changes(event, key, || experiments.keys()) {
             let (key, object) = change.parts();
-            match object.map(ExperimentFacts::of) {
-                // It cannot be parsed: what it said before counts.
-                Some(None) => {}
-                Some(facts) => experiments.set(&key, facts, &mut affected),
-                None => experiments.set(&key, None, &mut affected),
-            }
+            experiments.set(&key, object.map(ExperimentFacts::of), &mut affected);
         }
         affected
     }

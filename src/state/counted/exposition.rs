@@ -18,6 +18,8 @@ use crate::analysis::{
 const PREDICTIONS: &str = "laurel_model_predictions_total";
 /// Its counter of predicted values, by their class.
 const CLASSES: &str = "laurel_model_predicted_class_total";
+/// The class of everything beyond the first 20 classes.
+const OTHERS: &str = "other";
 /// Its sums of predicted numbers.
 const VALUES: &str = "laurel_model_prediction_values_total";
 const SUM: &str = "laurel_model_prediction_sum";
@@ -161,10 +163,14 @@ impl Seen {
                 let bad = *self.predictions.get("Missing").ok_or(Gap::Missing)?;
                 Ok(Outcomes { bad, total: sum(&self.predictions) })
             }
-            // A class that was never predicted has no series of its own yet.
-            Counted::Class(_) if self.classes.is_empty() => Err(Gap::Missing),
             Counted::Class(class) => {
-                let bad = self.classes.get(class).copied().unwrap_or_default();
+                let others = *self.classes.get(OTHERS).ok_or(Gap::Missing)?;
+                // A class that was never predicted has no series yet; nor has one that is among the others.
+                let bad = match self.classes.get(class) {
+                    Some(predicted) => *predicted,
+                    None if others == 0 => 0,
+                    None => return Err(Gap::Missing),
+                };
                 Ok(Outcomes { bad, total: sum(&self.classes) })
             }
             Counted::Mean => Err(Gap::Missing),
@@ -304,6 +310,13 @@ process_start_time_seconds 1.7644e9
         assert_eq!(sample.counters.checks["approved"], Outcomes { bad: 4, total: 10 });
         assert_eq!(sample.counters.checks["new"], Outcomes { bad: 0, total: 10 }, "never predicted yet");
         assert_eq!(read(TEXT, &names(), &wanted), Err(Gap::Missing), "classes are not counted at all");
+        let many = classes.replace("\"other\"} 0", "\"other\"} 3");
+        assert_eq!(
+            read(&format!("{TEXT}{many}"), &names(), &wanted),
+            Err(Gap::Missing),
+            "7 may be among them"
+        );
+        assert!(read(&format!("{TEXT}{many}"), &names(), &wanted[..1]).is_ok());
 
         let metric = "{name: amount, role: Primary, predictions: {mean: {}}}";
         let wanted = [Wanted::from(&serde_yaml::from_str::<ExperimentMetric>(metric).unwrap())];

@@ -90,7 +90,9 @@ impl Experiments {
             return;
         }
         let mut watched = self.0.lock();
-        if let Some(known) = watched.get_mut(&request.uid) {
+        // A task that is over was a defect: another one goes on.
+        let is_running = |known: &&mut Watched| !known.task.is_finished();
+        if let Some(known) = watched.get_mut(&request.uid).filter(is_running) {
             known.views.retain(|view| request.contests.iter().any(|(contest, _)| contest.key == view.key));
             known.request = request;
             return;

@@ -22,7 +22,12 @@ fn at(seconds: i64) -> Timestamp {
 fn contest() -> Contest {
     let version = |number| Version::new(number).unwrap();
     Contest {
-        key: ContestKey { champion: version(4), alias: "one".to_owned(), challenger: version(4) },
+        key: ContestKey {
+            champion: version(4),
+            alias: "one".to_owned(),
+            challenger: version(4),
+            models: [None, None],
+        },
         since: at(0),
         weights: [90, 10],
         evidence: None,
