@@ -183,6 +183,7 @@ async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator
     story.models().await?;
     story.champion().await?;
     story.runtimes().await?;
+    story.experiment().await?;
     story.taken_names().await?;
     let mut templates = story.templates().await?;
     templates.push(("the operator".to_owned(), install.template()?));
@@ -228,7 +229,7 @@ async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator
 
 /// Returns kubectl's output about everything in a namespace, except its Secrets.
 async fn cluster_texts(place: &Place) -> Result<Vec<(String, String)>> {
-    let kinds = "modelregistries,registeredmodels,modelaliases,deployments,replicasets,pods,services,endpointslices,\
+    let kinds = "modelregistries,registeredmodels,modelaliases,modelexperiments,deployments,replicasets,pods,services,endpointslices,\
                  events,events.events.k8s.io,configmaps";
     let mut texts = Vec::new();
     for arguments in [

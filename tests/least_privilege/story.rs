@@ -10,7 +10,7 @@ use kube::{
     api::{DeleteParams, ListParams},
     runtime::watcher,
 };
-use laurel::api::{ModelAlias, ModelRegistry, RegisteredModel, condition::Reason};
+use laurel::api::{ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel, condition::Reason};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -127,6 +127,27 @@ impl<'a> Story<'a> {
         let counted = |event: &Event| event.reason.as_deref() == Some("Rejected") && event.series.is_some();
         self.events.until("the same Event twice", PATIENCE, |seen| counted(&seen.object)).await?;
         place.get(&desired("2", &serving, "")).await.map(drop)
+    }
+
+    /// An experiment, which says what it lacks.
+    pub(crate) async fn experiment(&self) -> Result<()> {
+        let experiment = json!({
+            "apiVersion": "laurel.dev/v1alpha1",
+            "kind": "ModelExperiment",
+            "metadata": { "name": "experiment" },
+            "spec": {
+                "championRef": { "name": "champion" },
+                "challengers": [{ "aliasRef": { "name": "rolling" } }],
+                "metrics": [{ "name": "failures", "role": "Primary", "failures": {} }],
+            },
+        });
+        self.place.apply(&experiment.to_string()).await?;
+        let lacks = |experiment: &ModelExperiment| {
+            let conditions = experiment.status.clone().unwrap_or_default().conditions;
+            conditions.iter().any(|condition| condition.reason == "ChampionUnavailable")
+        };
+        let watch = Watch::of(self.place.api(), "experiment");
+        watch.until("its champion shares no requests", PATIENCE, |seen| lacks(&seen.object)).await.map(drop)
     }
 
     /// The other runtimes, one of them with the other strategy.
