@@ -151,7 +151,7 @@ fn along(story: &super::scenario::Scenario) -> Vec<World> {
 }
 
 proptest! {
-    #![proptest_config(cases(600))]
+    #![proptest_config(cases(400))]
 
     /// From any state, even if killed after any write, it reaches the desired state or reports a blocker, and
     /// then writes nothing, however much time passes.
