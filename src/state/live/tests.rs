@@ -71,13 +71,20 @@ struct Pods {
     request: Request,
 }
 
+/// A port that is free at both addresses; `None` if somebody else took it at the other one.
+fn one_port() -> Option<(u16, [TcpListener; 2])> {
+    let one = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = one.local_addr().unwrap().port();
+    let other = TcpListener::bind(("127.0.0.2", port)).ok()?;
+    Some((port, [one, other]))
+}
+
 impl Pods {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let one = MockServer::start().await;
-        let port = one.address().port();
-        let listener = TcpListener::bind(("127.0.0.2", port)).unwrap();
-        let twelve = MockServer::builder().listener(listener).start().await;
+        let (port, [one, twelve]) = (0..100).find_map(|_| one_port()).unwrap();
+        let one = MockServer::builder().listener(one).start().await;
+        let twelve = MockServer::builder().listener(twelve).start().await;
         let cluster = Arc::<Cache>::default();
         pod(1, "127.0.0.1", true).insert(&cluster, &alias());
         pod(12, "127.0.0.2", true).insert(&cluster, &alias());
