@@ -4,7 +4,7 @@
 //! ```text
 //! Round ─ ledger ─► Batch ─┬─ live ───────► Finding for each check ─► Conclusion: verdict, reason, move
 //!  what pods counted       │                sequential: evidence that may be looked at all the time
-//!                          └─ experiment ─► a result for each challenger: outcome, interval, p-value
+//!                          └─ experiment ─► Conclusion about a challenger: outcome, interval, p-value
 //!                                           single_look: classical tests, for the report only
 //! ```
 //!

@@ -533,6 +533,13 @@ pub fn merge_conditions(
     merged
 }
 
+/// Returns the condition of a type.
+#[must_use]
+pub fn condition(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+    let name: &str = type_.into();
+    conditions.iter().find(|condition| condition.type_ == name)
+}
+
 /// Returns a number with what it counts, which has an `s` unless there is one.
 #[must_use]
 pub fn counted(number: u32, what: &str) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Doc comments on spec and status fields are user documentation: `kubectl explain` shows them.
 
+use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, core::Duration};
 use schemars::JsonSchema;
@@ -100,6 +101,12 @@ pub enum DeletionPolicy {
     Retain,
     /// It is deleted from the registry as well.
     Delete,
+}
+
+/// Converts a duration of the API into one with a sign. One that it cannot hold becomes the longest.
+#[must_use]
+pub fn signed_duration(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX)
 }
 
 /// Converts a duration of the API into one of the standard library.

@@ -12,6 +12,12 @@ use super::{
     names::{ModelUri, Version},
 };
 
+/// The prefix of the tag that a verdict becomes, before the name of the experiment.
+pub const VERDICT_TAG: &str = "laurel.experiment.";
+
+/// The namespace and the name of a ModelExperiment.
+pub type ExperimentKey = (String, String);
+
 /// A comparison of a champion with challengers.
 // The API server compares a whole number with a bound that it has cut to one, so 0 is not below 0.0001.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -376,9 +382,9 @@ pub struct WithdrawnVersion {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExperimentResult {
-    /// `Collecting`, `ChallengerWins`, `ChampionWins` or `NoDifference`; `Undecided` if the time was over before
-    /// there were enough samples.
-    pub verdict: String,
+    /// Which is better, once that is certain.
+    #[schemars(with = "String")]
+    pub verdict: Verdict,
     /// Why, in one word, for instance `TooFewSamples`.
     pub reason: String,
     /// The challenger's value of the primary metric minus the champion's.
@@ -396,6 +402,38 @@ pub struct ExperimentResult {
     pub samples: Vec<i64>,
     /// All of it as a sentence, with the guardrails.
     pub message: String,
+}
+
+/// Which of two versions is better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+pub enum Verdict {
+    /// Nothing is certain yet.
+    #[default]
+    Collecting,
+    /// The challenger.
+    ChallengerWins,
+    /// The champion.
+    ChampionWins,
+    /// There is no difference that matters, or none was found in time.
+    NoDifference,
+    /// The time was over before there were enough samples.
+    Undecided,
+    /// A value written by a later release of Laurel.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Verdict {
+    /// The value of the tag of the challenger's version; `None` while there is nothing to say.
+    #[must_use]
+    pub const fn tag(self) -> Option<&'static str> {
+        match self {
+            Self::ChallengerWins => Some("wins"),
+            Self::ChampionWins => Some("loses"),
+            Self::NoDifference => Some("no_difference"),
+            Self::Collecting | Self::Undecided | Self::Unknown => None,
+        }
+    }
 }
 
 /// The interval at a time.

@@ -8,13 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     condition::{CONTAINER_OUTPUT, shortened},
     model_alias::{Approval, Cause, HistoryEntry, Outcome},
+    model_experiment::VERDICT_TAG,
     names::{AliasName, Version},
 };
 
 /// The prefix of all tags of the audit log.
 const AUDIT: &str = "laurel.";
-/// The verdict of an experiment, followed by its name.
-const EXPERIMENT: &str = "laurel.experiment.";
 
 /// The prefix of the key of every log entry.
 pub(super) const LOG: &str = "laurel.log.";
@@ -163,7 +162,7 @@ type Tags = BTreeMap<String, String>;
 /// version.
 #[must_use]
 pub fn is_audit_tag(key: &str) -> bool {
-    key.starts_with(AUDIT) && !key.starts_with(EXPERIMENT)
+    key.starts_with(AUDIT) && !key.starts_with(VERDICT_TAG)
 }
 
 /// Whether the log already has this entry.

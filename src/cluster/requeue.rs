@@ -6,6 +6,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::Guarded;
 use crate::api::{
     ClusterModelRegistry, ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel, model_alias::AliasKey,
+    model_experiment::ExperimentKey,
 };
 
 /// Requests a reconcile of an object.
@@ -70,7 +71,7 @@ impl Requeue {
     }
 
     /// Requests a reconcile of a ModelExperiment.
-    pub fn experiment(&self, (namespace, name): &(String, String)) {
+    pub fn experiment(&self, (namespace, name): &ExperimentKey) {
         drop(self.experiments.unbounded_send(ObjectRef::new(name).within(namespace)));
     }
 

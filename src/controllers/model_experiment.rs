@@ -16,7 +16,7 @@ use crate::{
     cluster::Guarded,
     controllers::context::Context,
     decide::experiment::{ExperimentAction, ExperimentDecision, decide},
-    observe::experiment::{ExperimentObservation, observe},
+    observe::experiment::{ExperimentObservation, Places, observe},
     state::object_writes::{Begin, Target},
     status::{ExperimentApplied, experiment_events, next_experiment},
 };
@@ -58,7 +58,10 @@ pub async fn reconcile(
     }
     let observation = observe(experiment, &context.experiment_sources(), Timestamp::now());
     let decision = decide(&observation.observed);
-    context.experiments.follow(observation.request(experiment, &decision.contests));
+    match observation.request(experiment, &decision.contests) {
+        Some(request) => context.experiments.follow(request),
+        None => context.experiments.forget(&target.uid),
+    }
     let there = context.experiment_objects.get(&ObjectRef::from_obj(&*object));
     if there.is_none_or(|there| there.uid() != experiment.uid()) {
         context.experiments.forget(&target.uid);
@@ -76,7 +79,7 @@ pub async fn reconcile(
     if context.experiment_writes.postpones(&target.uid) {
         return Ok(Action::await_change());
     }
-    let work = write(experiment.clone(), context.clone(), decision.actions.clone());
+    let work = write(experiment.clone(), context.clone(), observation.places, decision.actions.clone());
     Ok(match context.experiment_writes.begin(target, decision.actions, work.in_current_span()) {
         Begin::Begun | Begin::UnderWay => Action::await_change(),
         Begin::Due(due) => Action::requeue(due),
@@ -96,9 +99,9 @@ fn target(experiment: &ModelExperiment) -> Target {
 async fn write(
     experiment: ModelExperiment,
     context: Arc<Context>,
+    places: Places,
     actions: Vec<ExperimentAction>,
 ) -> Option<Duration> {
-    let places = observe(&experiment, &context.experiment_sources(), Timestamp::now()).places;
     let applied = apply(&experiment.spec.champion_ref.name, &places, &actions).await;
     let observation = observe(&experiment, &context.experiment_sources(), Timestamp::now());
     let decision = decide(&observation.observed);

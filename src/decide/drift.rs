@@ -11,9 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Decision, Lifecycle, Observed};
 use crate::api::{
     ModelAliasStatus,
-    condition::{ConditionStatus, ConditionType, Reason, ReasonMessage, shortened},
+    condition::{ConditionStatus, ConditionType, Reason, ReasonMessage, condition, shortened},
     live::{DriftRule, OnDrift},
     names::Version,
+    signed_duration,
 };
 
 const SHARE: &str = "laurel.drift.share";
@@ -80,8 +81,7 @@ fn judge(rule: &DriftRule, tags: &BTreeMap<String, String>, now: Timestamp) -> J
         return unreadable(AT, at, "a time in RFC 3339", None);
     };
     let as_of = compared_at.strftime("%Y-%m-%dT%H:%M:%SZ");
-    let max_age =
-        SignedDuration::try_from(crate::api::std_duration(rule.max_age)).unwrap_or(SignedDuration::MAX);
+    let max_age = signed_duration(rule.max_age);
     let ends = compared_at.checked_add(max_age).unwrap_or(Timestamp::MAX);
     let begins = compared_at.checked_sub(SKEW).unwrap_or(Timestamp::MIN);
     if now < begins {
@@ -111,7 +111,9 @@ fn judge(rule: &DriftRule, tags: &BTreeMap<String, String>, now: Timestamp) -> J
     let Some(share) = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share)) else {
         return unreadable(SHARE, text, "a number from 0 to 1", turns_at);
     };
-    let columns = tags.get(COLUMNS).map_or_else(String::new, |columns| format!(": {}", plain(columns)));
+    let columns = tags.get(COLUMNS).map_or_else(String::new, |columns| {
+        format!(": {}", shortened(&plain(columns).replace(',', ", "), COLUMNS_MAX))
+    });
     let seen = format!("in {count} rows, as of {as_of}, a share of {text} of the columns drifted{columns}");
     let most = rule.max_share;
     if share > most {
@@ -131,17 +133,16 @@ fn judge(rule: &DriftRule, tags: &BTreeMap<String, String>, now: Timestamp) -> J
 }
 
 fn unreadable(tag: &str, value: &str, expected: &str, turns_at: Option<Timestamp>) -> Judgement {
-    let value = shortened(value, 40);
+    let value = shortened(&plain(value), 40);
     Judgement::unknown(
-        format!("its tag {tag} is {value:?}, and not {expected}: correct what writes it"),
+        format!("its tag {tag} is \"{value}\", and not {expected}: correct what writes it"),
         turns_at,
     )
 }
 
-/// Returns a list of columns as text that is safe to show.
-fn plain(columns: &str) -> String {
-    let printable: String = columns.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    shortened(&printable.replace(',', ", "), COLUMNS_MAX)
+/// Returns what a tag holds as text that is safe to show.
+fn plain(value: &str) -> String {
+    value.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 impl Observed {
@@ -159,8 +160,7 @@ impl Observed {
 
     /// Returns what was last reported, if it is about this version.
     fn drift_reported_of(&self, version: Version) -> Option<Reason> {
-        let type_: &str = ConditionType::InputsAsTrained.into();
-        let known = self.status.conditions.iter().find(|condition| condition.type_ == type_)?;
+        let known = condition(&self.status.conditions, ConditionType::InputsAsTrained)?;
         known.message.starts_with(&about(version)).then(|| known.reason.parse().ok())?
     }
 

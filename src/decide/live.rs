@@ -26,6 +26,7 @@ use crate::{
         live::{LiveCheck, LiveRule},
         model_alias::{CanaryStatus, Outcome},
         names::Version,
+        signed_duration,
     },
 };
 
@@ -296,7 +297,7 @@ pub(super) fn given_up(observed: &Observed, serving: &ServingIntent) -> Option<(
             conclusion.message
         ),
     };
-    Some((version, ReasonMessage::new(reason(&conclusion), message)))
+    Some((version, ReasonMessage::new(reason(conclusion.reason), message)))
 }
 
 /// Adds what is to be counted, and the report about it.
@@ -355,8 +356,8 @@ fn is_about_traffic(reason: Reason) -> bool {
 }
 
 /// Returns the reason of a condition. Both lists have the same names.
-fn reason(conclusion: &Conclusion) -> Reason {
-    let name: &str = conclusion.reason.into();
+pub(super) fn reason(found: crate::analysis::live::Reason) -> Reason {
+    let name: &str = found.into();
     name.parse().unwrap_or(Reason::Unknown)
 }
 
@@ -378,12 +379,12 @@ fn report(watch: &LiveWatch, conclusion: Option<&Conclusion>) -> LiveReport {
         | Verdict::NotJudged => ConditionStatus::Unknown,
     };
     let message = format!("version {version}{beside}: {}{}", conclusion.message, next_step(conclusion));
-    LiveReport::Reported(status, ReasonMessage::new(reason(conclusion), message))
+    LiveReport::Reported(status, ReasonMessage::new(reason(conclusion.reason), message))
 }
 
 /// What a person can do about a verdict that does not change by itself: the end of a sentence.
 fn next_step(conclusion: &Conclusion) -> &'static str {
-    match reason(conclusion) {
+    match reason(conclusion.reason) {
         Reason::MetricsUnreachable | Reason::MetricsMissing => {
             "; let Laurel's pod reach the port `metrics` of the pods of each version; pods of an earlier release of \
              Laurel, or without its meter, count nothing until they are replaced"
@@ -412,8 +413,7 @@ fn look_again(observed: &Observed, serving: &ServingIntent, watch: &LiveWatch) -
 /// Returns when there have been no data for so long that somebody should know.
 #[must_use]
 pub fn unknown_until(view: &LiveView, rule: &LiveRule) -> Option<Timestamp> {
-    let unknown_for = SignedDuration::try_from(crate::api::std_duration(rule.unknown_for)).ok()?;
-    view.outage?.since.checked_add(unknown_for).ok()
+    view.outage?.since.checked_add(signed_duration(rule.unknown_for)).ok()
 }
 
 #[cfg(test)]

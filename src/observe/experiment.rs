@@ -12,10 +12,9 @@ use kube::{
 use crate::{
     api::{
         ModelAlias, ModelAliasStatus, ModelExperiment,
-        condition::{ConditionType, Reason, ReasonMessage},
+        condition::{ConditionType, Reason, ReasonMessage, condition},
         model_alias::AliasKey,
         names::{AliasName, ModelUri, Version},
-        traffic::TrafficSpec,
     },
     cluster::Guarded,
     decide::experiment::{ChallengerArm, ChampionArm, Contest, ExperimentObserved},
@@ -54,6 +53,7 @@ pub struct ExperimentObservation {
 struct Arm {
     object: ModelAlias,
     status: ModelAliasStatus,
+    source: Source,
 }
 
 /// Observes a ModelExperiment. Waits for nothing.
@@ -64,65 +64,73 @@ pub fn observe(
     now: Timestamp,
 ) -> ExperimentObservation {
     let namespace = object.namespace().unwrap_or_default();
-    let champion_name = &object.spec.champion_ref.name;
-    let names = object.spec.challengers.iter().map(|challenger| &challenger.alias_ref.name);
-    let found = |name: &String| find(sources, &(namespace.clone(), name.clone()));
-    let champion = found(champion_name).map_err(|message| unavailable(Reason::ChampionUnavailable, message));
-    let challengers: Vec<(&String, Result<Arm, ReasonMessage>)> = names
-        .map(|name| (name, found(name).map_err(|it| unavailable(Reason::ChallengerUnavailable, it))))
-        .collect();
-    let arms = challengers.iter().map(|(name, arm)| (*name, arm)).chain([(champion_name, &champion)]);
-    let known: Vec<(&String, &Arm)> =
-        arms.filter_map(|(name, arm)| Some((name, arm.as_ref().ok()?))).collect();
-    let place = |arm: &Arm| Ok((sources.references.follow(&arm.object)?, arm.object.spec.alias.clone()));
-    let arms = challengers.iter().map(|(name, arm)| (*name, arm)).chain([(champion_name, &champion)]);
-    let place_of = |arm: &Result<Arm, ReasonMessage>| arm.as_ref().map_err(Clone::clone).and_then(place);
-    let places: Places = arms.map(|(name, arm)| (name.clone(), place_of(arm))).collect();
-    let source = |arm: &Arm| Source::of(arm.object.spec.serving.as_ref()?);
-    let pods = known.iter().filter_map(|(name, arm)| Some(((*name).clone(), source(arm)?))).collect();
-    let shares = champion.as_ref().ok().map(|arm| (&arm.object.spec.traffic, &arm.status));
+    let find = |name: &str| find(sources, &(namespace.clone(), name.to_owned()));
+    let name = object.spec.champion_ref.name.as_str();
+    let champion = (name, find(name));
+    let names = object.spec.challengers.iter().map(|it| it.alias_ref.name.as_str());
+    let challengers: Vec<_> = names.map(|name| (name, find(name))).collect();
+    let known_champion = known(&champion.1, Reason::ChampionUnavailable);
+    let challenger = |(challenger, arm): &(&str, Result<Arm, String>)| {
+        let arm = known(arm, Reason::ChallengerUnavailable)?;
+        challenger_arm((name, champion.1.as_ref().ok()), (challenger, arm))
+    };
+    let places =
+        challengers.iter().chain([&champion]).map(|(name, arm)| ((*name).to_owned(), place(sources, arm)));
+    let places: Places = places.collect();
     let observed = ExperimentObserved {
         now,
         name: object.name_any(),
         generation: object.metadata.generation,
         spec: object.spec.clone(),
         status: sources.memory.latest_experiment_status(object),
-        challengers: challengers
-            .iter()
-            .map(|(name, arm)| {
-                challenger_arm(champion_name, shares, name, arm.as_ref().map_err(Clone::clone)?)
-            })
-            .collect(),
-        champion: champion.as_ref().map_err(Clone::clone).and_then(|arm| champion_arm(champion_name, arm)),
-        of_other_models: of_other_models(&places, champion_name),
+        challengers: challengers.iter().map(challenger).collect(),
+        champion: known_champion.and_then(|arm| champion_arm(name, arm)),
+        of_other_models: of_other_models(&places, name),
         counted: sources.experiments.of(&object.uid().unwrap_or_default()),
     };
-    ExperimentObservation { observed, places, sources: pods }
+    let arms = challengers.into_iter().chain([champion]);
+    let sources = arms.filter_map(|(name, arm)| Some((name.to_owned(), arm.ok()?.source))).collect();
+    ExperimentObservation { observed, places, sources }
+}
+
+fn known(arm: &Result<Arm, String>, reason: Reason) -> Result<&Arm, ReasonMessage> {
+    arm.as_ref().map_err(|message| ReasonMessage::new(reason, message.clone()))
+}
+
+fn place(
+    sources: &ExperimentSources<'_>,
+    arm: &Result<Arm, String>,
+) -> Result<(Model, AliasName), ReasonMessage> {
+    let unknown = |message: &String| ReasonMessage::new(Reason::RegisteredModelNotFound, message.clone());
+    let arm = arm.as_ref().map_err(unknown)?;
+    Ok((sources.references.follow(&arm.object)?, arm.object.spec.alias.clone()))
 }
 
 impl ExperimentObservation {
-    /// What is to be counted from now on.
+    /// What is to be counted from now on; `None` if nothing is.
     #[must_use]
-    pub fn request(&self, object: &ModelExperiment, contests: &[Contest]) -> Request {
+    pub fn request(&self, object: &ModelExperiment, contests: &[Contest]) -> Option<Request> {
         let namespace = object.namespace().unwrap_or_default();
         let champion = &object.spec.champion_ref.name;
-        let source = |alias: &String| self.sources.get(alias).cloned();
-        let with_source = contests.iter().filter_map(|it| Some((it.clone(), source(&it.key.alias)?)));
-        let champion_source = source(champion);
-        Request {
+        let with_source =
+            contests.iter().filter_map(|it| Some((it.clone(), self.sources.get(&it.key.alias)?.clone())));
+        let contests: Vec<_> = with_source.collect();
+        let source = self.sources.get(champion).filter(|_| !contests.is_empty())?.clone();
+        Some(Request {
             uid: object.uid().unwrap_or_default(),
             key: (namespace.clone(), object.name_any()),
             wanted: object.spec.metrics.iter().map(Wanted::from).collect(),
-            contests: with_source.filter(|_| champion_source.is_some()).collect(),
-            champion: ((namespace, champion.clone()), champion_source.unwrap_or_else(nowhere)),
-        }
+            champion: ((namespace, champion.clone()), source),
+            contests,
+        })
     }
 }
 
-type Places = BTreeMap<String, Result<(Model, AliasName), ReasonMessage>>;
+/// Each ModelAlias's model in its registry and its alias there, or why they are not known.
+pub type Places = BTreeMap<String, Result<(Model, AliasName), ReasonMessage>>;
 
 /// Those of the `ModelAliases` that are known to serve another registered model than the champion.
-fn of_other_models(places: &Places, champion: &String) -> BTreeSet<String> {
+fn of_other_models(places: &Places, champion: &str) -> BTreeSet<String> {
     let Some(Ok((of_champion, _))) = places.get(champion) else { return BTreeSet::new() };
     let is_another =
         |model: &Model| model.name != of_champion.name || model.registry.key != of_champion.registry.key;
@@ -133,16 +141,6 @@ fn of_other_models(places: &Places, champion: &String) -> BTreeSet<String> {
 /// The model that the pods of a version load.
 fn model_uri(status: &ModelAliasStatus, version: Version) -> Option<ModelUri> {
     status.versions.iter().find(|known| known.version == version)?.model_uri.clone()
-}
-
-/// Without contests nothing is read.
-fn nowhere() -> Source {
-    let names = crate::state::counted::Names { requests: String::new(), status: String::new() };
-    Source { port: 0, path: String::new(), names }
-}
-
-fn unavailable(reason: Reason, message: impl Into<String>) -> ReasonMessage {
-    ReasonMessage::new(reason, message)
 }
 
 fn find(sources: &ExperimentSources<'_>, key: &AliasKey) -> Result<Arm, String> {
@@ -158,24 +156,23 @@ fn find(sources: &ExperimentSources<'_>, key: &AliasKey) -> Result<Arm, String> 
     let serving = object.spec.serving.as_ref();
     let serving =
         serving.ok_or_else(|| format!("the ModelAlias {name} serves nothing: set its spec.serving"))?;
-    if Source::of(serving).is_none() {
-        return Err(format!(
-            "the pods of the ModelAlias {name} do not count requests: set its spec.serving.metrics.port, where a \
-             server of the runtime custom shows its metrics"
-        ));
-    }
-    Ok(Arm { status: sources.memory.latest_status(object), object: object.clone() })
+    let source = Source::of(serving).ok_or_else(|| {
+        format!(
+            "the pods of the ModelAlias {name} do not count requests: set its spec.serving.metrics.port, \
+             where a server of the runtime custom shows its metrics"
+        )
+    })?;
+    Ok(Arm { status: sources.memory.latest_status(object), object: object.clone(), source })
 }
 
 fn champion_arm(name: &str, arm: &Arm) -> Result<ChampionArm, ReasonMessage> {
-    let cause = |message: String| unavailable(Reason::ChampionUnavailable, message);
+    let cause = |message: String| ReasonMessage::new(Reason::ChampionUnavailable, message);
     if arm.object.spec.traffic.is_none() {
         return Err(cause(format!(
             "the ModelAlias {name} shares no requests with its challengers: set its spec.traffic"
         )));
     }
-    let type_: &str = ConditionType::TrafficSplit.into();
-    let split = arm.status.conditions.iter().find(|condition| condition.type_ == type_);
+    let split = condition(&arm.status.conditions, ConditionType::TrafficSplit);
     let unavailable: &str = Reason::ChallengerUnavailable.into();
     // Whether each challenger has its share is looked at one by one.
     if split.is_none_or(|split| split.status != "True" && split.reason != unavailable) {
@@ -199,23 +196,20 @@ fn champion_arm(name: &str, arm: &Arm) -> Result<ChampionArm, ReasonMessage> {
 }
 
 fn challenger_arm(
-    champion: &str,
-    shares: Option<(&Option<TrafficSpec>, &ModelAliasStatus)>,
-    name: &str,
-    arm: &Arm,
+    (champion, champion_arm): (&str, Option<&Arm>),
+    (name, arm): (&str, &Arm),
 ) -> Result<ChallengerArm, ReasonMessage> {
-    let cause = |message: String| unavailable(Reason::ChallengerUnavailable, message);
-    let desired = shares.and_then(|(traffic, _)| traffic.as_ref());
+    let cause = |message: String| ReasonMessage::new(Reason::ChallengerUnavailable, message);
+    let desired = champion_arm.and_then(|arm| arm.object.spec.traffic.as_ref());
     let mut desired = desired.iter().flat_map(|traffic| &traffic.challengers);
     let desired = desired.find(|challenger| challenger.alias_ref.name == name);
     // Without a champion, that is reported.
-    if shares.is_some() && desired.is_none_or(|challenger| challenger.weight.is_none()) {
+    if champion_arm.is_some() && desired.is_none_or(|challenger| challenger.weight.is_none()) {
         return Err(cause(format!(
             "the ModelAlias {champion} gives {name} no share: add it to its spec.traffic.challengers with a weight"
         )));
     }
-    let status = shares.map(|(_, status)| status);
-    let mut given = status.iter().flat_map(|status| &status.traffic);
+    let mut given = champion_arm.iter().flat_map(|arm| &arm.status.traffic);
     let share = given.find(|share| share.alias_ref.as_deref() == Some(name) && share.weight > 0);
     let Some(version) = arm.status.version else {
         return Err(cause(format!("the ModelAlias {name} does not serve a version yet: see its conditions")));

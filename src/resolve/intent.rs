@@ -1,7 +1,7 @@
 //! The desired state, validated and with its references followed.
 
 use jiff::SignedDuration;
-use kube::{ResourceExt, core::Duration};
+use kube::ResourceExt;
 
 use super::{Subject, rules_for};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         model_alias::{
             CanaryStep, Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, StepApproval, Strategy,
         },
-        std_duration,
+        signed_duration,
         traffic::{Challenger, TrafficSpec},
     },
     cluster::finalizer,
@@ -72,10 +72,10 @@ impl Subject<'_> {
             route_ref: self.spec().traffic.as_ref().and_then(|traffic| traffic.route_ref.clone()),
             steps: steps(rollout),
             challengers: self.spec().traffic.as_ref().map(challengers).unwrap_or_default(),
-            progress_deadline: signed(rollout.progress_deadline),
-            warm_for: signed(rollout.warm_for),
+            progress_deadline: signed_duration(rollout.progress_deadline),
+            warm_for: signed_duration(rollout.warm_for),
             counts_requests: render::metrics_port(serving).is_some(),
-            watch_for: rollout.watch_for.map(signed),
+            watch_for: rollout.watch_for.map(signed_duration),
             history: rollout.revision_history_limit as usize,
             smoke_test: smoke_test_intent(serving, &rollout.smoke_test),
         })
@@ -99,8 +99,8 @@ fn share(weight: Option<u32>, mirror: Option<u32>) -> ShareIntent {
 fn step_intent(step: &CanaryStep) -> StepIntent {
     StepIntent {
         share: share(step.weight, step.mirror),
-        at_least: signed(step.at_least),
-        at_most: step.at_most.map(signed),
+        at_least: signed_duration(step.at_least),
+        at_most: step.at_most.map(signed_duration),
         needs_approval: step.approval == Some(StepApproval::Required),
     }
 }
@@ -134,7 +134,7 @@ fn smoke_test_intent(serving: &Serving, smoke_test: &SmokeTest) -> SmokeTestInte
     };
     SmokeTestIntent {
         is_enabled: smoke_test.mode.unwrap_or(default) == SmokeTestMode::InputExample,
-        timeout: signed(smoke_test.timeout).max(server_timeout(serving)),
+        timeout: signed_duration(smoke_test.timeout).max(server_timeout(serving)),
         on_unavailable: smoke_test.on_unavailable,
     }
 }
@@ -145,10 +145,6 @@ fn server_timeout(serving: &Serving) -> SignedDuration {
     let set = serving.env.iter().rev().find(|variable| variable.name == SECONDS);
     let seconds = set.and_then(|variable| variable.value.as_deref()?.trim().parse::<u32>().ok());
     SignedDuration::from_secs(seconds.unwrap_or_default().into())
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX)
 }
 
 /// Returns the value of an annotation, if not empty: one line, shortened for a status.

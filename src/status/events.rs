@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::{
     api::{
         APPROVE_ANNOTATION, ModelAliasStatus,
-        condition::{ConditionType, Reason, counted},
+        condition::{ConditionType, Reason, condition, counted},
         model_alias::{Approval, CanaryStatus, Cause, HistoryEntry, Outcome, Recorded},
         names::Version,
     },
@@ -181,11 +181,8 @@ fn alias_set(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewE
 
 /// Reports what live traffic shows of a version and rejects nothing, and that there have been no data for long.
 fn live_rules(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEvent> {
-    let type_: &str = ConditionType::LiveRulesPassed.into();
-    let of = |status: &ModelAliasStatus| {
-        let mut conditions = status.conditions.iter();
-        conditions.find(|condition| condition.type_ == type_).cloned()
-    };
+    let of =
+        |status: &ModelAliasStatus| condition(&status.conditions, ConditionType::LiveRulesPassed).cloned();
     let Some(watch) = &after.watch else { return Vec::new() };
     let (known, now) = (of(before), of(after));
     let warning = |reason: String, message: String| NewEvent {
@@ -222,9 +219,8 @@ fn live_rules(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEve
 /// Reports that inputs drifted, that they do no longer, and that this is not known any more. What is known of
 /// another version is no change.
 fn drift(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEvent> {
-    let type_: &str = ConditionType::InputsAsTrained.into();
     let of = |status: &ModelAliasStatus| {
-        let known = status.conditions.iter().find(|condition| condition.type_ == type_)?;
+        let known = condition(&status.conditions, ConditionType::InputsAsTrained)?;
         let about = known.message.split_once(": ")?.0.to_owned();
         Some((about, known.reason.parse::<Reason>().ok()?, known.message.clone()))
     };
@@ -335,10 +331,7 @@ fn unprotected(before: &ModelAliasStatus, applied: &Applied) -> Option<NewEvent>
 
 /// Reports a new problem.
 fn error(before: &ModelAliasStatus, after: &ModelAliasStatus, type_: ConditionType) -> Option<NewEvent> {
-    let find = |status: &ModelAliasStatus| {
-        let name: &str = type_.into();
-        status.conditions.iter().find(|condition| condition.type_ == name).cloned()
-    };
+    let find = |status: &ModelAliasStatus| condition(&status.conditions, type_).cloned();
     let now = find(after)?;
     let reason: Reason = now.reason.parse().ok()?;
     let known =
@@ -369,12 +362,8 @@ pub fn condition_events(
     after: &[Condition],
     action: &'static str,
 ) -> Option<NewEvent> {
-    let find = |conditions: &[Condition]| {
-        let name: &str = type_.into();
-        conditions.iter().find(|condition| condition.type_ == name).cloned()
-    };
-    let known = find(before).map(|condition| condition.reason);
-    let condition = find(after).filter(|condition| Some(&condition.reason) != known.as_ref())?;
+    let known = condition(before, type_).map(|known| &known.reason);
+    let condition = condition(after, type_).filter(|now| Some(&now.reason) != known)?.clone();
     let warning = condition.reason.parse::<Reason>().ok()?.needs_attention();
     let is_new = warning || condition.status == "True";
     is_new.then_some(NewEvent {

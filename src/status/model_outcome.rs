@@ -8,7 +8,7 @@ use super::{NewEvent, kstatus, readiness_events, version_statuses};
 use crate::{
     api::{
         RegisteredModelStatus,
-        condition::{ConditionType, Reason, ReasonMessage, merge_conditions},
+        condition::{ConditionType, Reason, ReasonMessage, condition, merge_conditions},
         metric::Metric,
         names::Version,
     },
@@ -228,8 +228,7 @@ fn deletion_event(
         return warn(stays.reason.to_string(), stays.message);
     }
     // Once for each blocker: the status changes with it.
-    let type_: &str = ConditionType::Ready.into();
-    let ready = status?.conditions.iter().find(|condition| condition.type_ == type_)?;
+    let ready = condition(&status?.conditions, ConditionType::Ready)?;
     warn(ready.reason.clone(), ready.message.clone())
 }
 

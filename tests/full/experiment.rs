@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use kube::Api;
 use laurel::api::{
     ModelAlias, ModelExperiment, ModelExperimentStatus,
-    model_experiment::{ArmStatus, ExperimentPhase},
+    model_experiment::{ArmStatus, ExperimentPhase, VERDICT_TAG, Verdict},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -64,7 +64,7 @@ async fn payment(fixture: &Fixture) -> Result<Request> {
 
 /// The RegisteredModel, whose champion has won an experiment.
 async fn rules(fixture: &Fixture, experiment: &str) -> Result<()> {
-    let tag = format!("laurel.experiment.{experiment}");
+    let tag = format!("{VERDICT_TAG}{experiment}");
     let model = json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" },
         "spec": { "modelName": fixture.model, "registryRef": { "name": "mlflow" },
                   "promotion": [{ "name": "won", "aliases": ["champion"], "tags": { tag: "wins" } }] } });
@@ -110,7 +110,7 @@ fn arm(status: &ModelExperimentStatus) -> Result<&ArmStatus> {
 
 async fn tag(fixture: &Fixture, version: &str, experiment: &str) -> Result<Option<String>> {
     let facts = fixture.mlflow.version_facts((&fixture.model, version)).await?;
-    let key = format!("laurel.experiment.{experiment}");
+    let key = format!("{VERDICT_TAG}{experiment}");
     let tags = facts["tags"].as_array().cloned().unwrap_or_default();
     let tag = tags.into_iter().find(|tag| tag["key"] == key.as_str());
     Ok(tag.and_then(|tag| tag["value"].as_str().map(str::to_owned)))
@@ -157,7 +157,7 @@ fn promises_2_and_5_a_challenger_that_fails_loses_its_share_and_one_that_wins_is
         let lost = experiment(fixture, "q1", "SetAlias").await?;
         let result = arm(&lost)?.result.clone().context("no result")?;
         ensure!(
-            (result.verdict.as_str(), result.reason.as_str()) == ("ChampionWins", "GuardrailFailed"),
+            (result.verdict, result.reason.as_str()) == (Verdict::ChampionWins, "GuardrailFailed"),
             "{result:?}"
         );
         let gone = has_share(fixture, shared, None).await?;

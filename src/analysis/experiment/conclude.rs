@@ -1,4 +1,4 @@
-//! From the evidence of an experiment to an outcome for each challenger.
+//! From the evidence about a challenger to an outcome.
 //!
 //! | seen | outcome |
 //! |---|---|
@@ -11,7 +11,7 @@
 
 use std::fmt::Write;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::{
     evidence::{ExperimentEvidence, GuardrailEvidence, Sums},
@@ -40,19 +40,6 @@ pub enum Outcome {
     NoDifference,
 }
 
-impl Outcome {
-    /// The value of a tag of the challenger's version; `None` while nothing is known.
-    #[must_use]
-    pub const fn tag(self) -> Option<&'static str> {
-        match self {
-            Self::Collecting => None,
-            Self::ChallengerWins => Some("wins"),
-            Self::ChampionWins => Some("loses"),
-            Self::NoDifference => Some("no_difference"),
-        }
-    }
-}
-
 /// Why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter, strum::IntoStaticStr)]
 pub enum Why {
@@ -78,7 +65,7 @@ pub enum Why {
     GuardrailFailed,
 }
 
-/// A guardrail of one challenger.
+/// What a guardrail found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guardrail {
     /// The check.
@@ -95,7 +82,7 @@ pub struct Guardrail {
 
 /// What is known of one challenger.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ChallengerResult {
+pub struct Conclusion {
     /// The outcome.
     pub outcome: Outcome,
     /// Why.
@@ -111,46 +98,17 @@ pub struct ChallengerResult {
     pub message: String,
 }
 
-/// What is known of an experiment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Conclusion {
-    /// Each challenger.
-    pub challengers: Vec<ChallengerResult>,
-    /// Among the challengers that win, the one with the largest difference.
-    pub winner: Option<usize>,
-    /// Whether nothing is being collected any more: every challenger has an outcome, or the time is over.
-    pub is_concluded: bool,
-}
-
-/// Concludes, `running` after the experiment began.
+/// Concludes, `running` after the comparison began.
 #[must_use]
 pub fn conclude(
     evidence: &ExperimentEvidence,
     rules: &ExperimentRules,
     running: SignedDuration,
 ) -> Conclusion {
-    let Some((champion, challengers)) = evidence.arms.split_first() else {
-        return Conclusion { challengers: Vec::new(), winner: None, is_concluded: false };
-    };
-    let alpha = rules.alpha();
+    let [champion, challenger] = &evidence.arms;
     let is_split_wrong = evidence.split.peak() >= threshold(SPLIT_ALPHA);
-    let results: Vec<ChallengerResult> = challengers
-        .iter()
-        .zip(&evidence.guardrails)
-        .map(|(challenger, guardrails)| {
-            let arms = Arms { champion, challenger, rules, alpha, running, is_split_wrong };
-            arms.result(guardrails)
-        })
-        .collect();
-    let gain =
-        |result: &ChallengerResult| result.difference.map_or(0.0, |it| rules.primary.goal.gain(it.estimate));
-    let winners = results.iter().enumerate().filter(|(_, it)| it.outcome == Outcome::ChallengerWins);
-    let winner = winners.max_by(|(_, one), (_, other)| gain(one).total_cmp(&gain(other)));
-    Conclusion {
-        winner: winner.map(|(index, _)| index),
-        is_concluded: running >= rules.at_most || results.iter().all(|it| it.outcome != Outcome::Collecting),
-        challengers: results,
-    }
+    let arms = Arms { champion, challenger, rules, alpha: rules.alpha(), running, is_split_wrong };
+    arms.conclusion(&evidence.guardrails)
 }
 
 impl Goal {
@@ -174,13 +132,13 @@ struct Arms<'a> {
 }
 
 impl Arms<'_> {
-    fn result(&self, guardrails: &[GuardrailEvidence]) -> ChallengerResult {
+    fn conclusion(&self, guardrails: &[GuardrailEvidence]) -> Conclusion {
         let guardrails: Vec<Guardrail> = guardrails.iter().map(|it| self.guardrail(it)).collect();
         let is_worse = guardrails.iter().any(|guardrail| guardrail.is_worse);
         let difference = difference(self.champion, self.challenger, self.rules, self.alpha);
         let (outcome, why) = self.outcome(difference, is_worse);
         let message = self.message(difference, why, &guardrails);
-        ChallengerResult { outcome, why, difference, samples: self.samples(), guardrails, message }
+        Conclusion { outcome, why, difference, samples: self.samples(), guardrails, message }
     }
 
     fn samples(&self) -> [u64; 2] {
@@ -290,13 +248,5 @@ impl Arms<'_> {
             }
             Why::GuardrailFailed => "a guardrail found the challenger worse".to_owned(),
         }
-    }
-}
-
-impl ExperimentEvidence {
-    /// When the last batch ended: nothing new is known since.
-    #[must_use]
-    pub fn last_batch_at(&self) -> Option<Timestamp> {
-        self.last_batch_at
     }
 }

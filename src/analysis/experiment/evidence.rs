@@ -1,6 +1,5 @@
 //! What was counted of all arms, as a fold over batches.
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{ExperimentRules, Kind};
@@ -48,7 +47,7 @@ impl Sums {
     }
 }
 
-/// A guardrail of one challenger.
+/// What a guardrail counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct GuardrailEvidence {
@@ -57,56 +56,46 @@ pub(super) struct GuardrailEvidence {
     pub(super) above: Comparison,
 }
 
-/// All evidence of an experiment. Arm 0 is the champion.
+/// All evidence about a challenger and the champion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExperimentEvidence {
-    pub(super) arms: Vec<Sums>,
-    /// For each challenger, its guardrails.
-    pub(super) guardrails: Vec<Vec<GuardrailEvidence>>,
+    /// The champion, then the challenger.
+    pub(super) arms: [Sums; 2],
+    pub(super) guardrails: Vec<GuardrailEvidence>,
     pub(super) split: SplitTest,
-    pub(super) last_batch_at: Option<Timestamp>,
 }
 
 impl ExperimentEvidence {
-    /// No evidence yet, for a champion and some challengers.
+    /// No evidence yet.
     #[must_use]
-    pub fn new(challengers: usize, rules: &ExperimentRules) -> Self {
+    pub fn new(rules: &ExperimentRules) -> Self {
         let guardrail = |(name, tolerate): &(String, f64)| GuardrailEvidence {
             name: name.clone(),
             counted: Pair::default(),
             above: Comparison::new(Direction::Above, *tolerate),
         };
-        let guardrails: Vec<_> = rules.guardrails.iter().map(guardrail).collect();
         Self {
-            arms: vec![Sums::default(); challengers + 1],
-            guardrails: vec![guardrails; challengers],
+            arms: Default::default(),
+            guardrails: rules.guardrails.iter().map(guardrail).collect(),
             split: SplitTest::default(),
-            last_batch_at: None,
         }
     }
 
-    /// Adds a batch. One with another number of arms is ignored.
+    /// Adds a batch of both arms, the champion first. One with another number of arms is ignored.
     pub fn add(&mut self, batch: &Batch, rules: &ExperimentRules) {
-        let Some((champion, challengers)) = batch.arms.split_first() else { return };
-        if batch.arms.len() != self.arms.len() {
-            return;
-        }
+        let [champion, challenger] = batch.arms.as_slice() else { return };
         for (sums, arm) in self.arms.iter_mut().zip(&batch.arms) {
             *sums = sums.plus(Sums::of(arm, rules));
         }
-        let requests: Vec<u64> = batch.arms.iter().map(|arm| arm.requests).collect();
-        self.split.add(&requests, &batch.weights);
+        self.split.add(&[champion.requests, challenger.requests], &batch.weights);
         let design_effect = rules.assignment.design_effect().unwrap_or(f64::MAX);
-        for (guardrails, challenger) in self.guardrails.iter_mut().zip(challengers) {
-            for guardrail in guardrails {
-                let tally = |arm: &ArmBatch| arm.tallies.get(&guardrail.name).copied().unwrap_or_default();
-                let pair = Pair { baseline: tally(champion), candidate: tally(challenger) };
-                guardrail.counted = guardrail.counted.plus(pair);
-                guardrail.above.add(pair, design_effect);
-            }
+        for guardrail in &mut self.guardrails {
+            let tally = |arm: &ArmBatch| arm.tallies.get(&guardrail.name).copied().unwrap_or_default();
+            let pair = Pair { baseline: tally(champion), candidate: tally(challenger) };
+            guardrail.counted = guardrail.counted.plus(pair);
+            guardrail.above.add(pair, design_effect);
         }
-        self.last_batch_at = Some(batch.to);
     }
 
     /// The primary metric of each arm; the champion first.

@@ -1,7 +1,7 @@
-//! Experiments: champion against challengers on live shares, for days or weeks, by a metric that matters.
+//! Experiments: a challenger against the champion on live shares, for days or weeks, by a metric that matters.
 //!
 //! ```text
-//! Batch ─ add ─► sums, guardrails, split ─ conclude ─► a ChallengerResult each, and the winner
+//! Batch ─ add ─► sums, guardrails, split ─ conclude ─► outcome, interval, guardrails, message
 //! ```
 //!
 //! The interval of the primary metric holds at all times at once, so it may be looked at every day. It is
@@ -14,7 +14,7 @@ mod primary;
 mod rules;
 
 pub use self::{
-    conclude::{ChallengerResult, Conclusion, Guardrail, Outcome, Why, conclude},
+    conclude::{Conclusion, Guardrail, Outcome, Why, conclude},
     evidence::ExperimentEvidence,
     primary::difference,
     rules::{ExperimentRules, Goal, Kind, Metric},

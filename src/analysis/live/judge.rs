@@ -215,7 +215,9 @@ impl Judge<'_> {
     }
 }
 
-fn reason_of(gap: Gap) -> Reason {
+/// Why nothing is known.
+#[must_use]
+pub const fn reason_of(gap: Gap) -> Reason {
     match gap {
         Gap::Unreachable | Gap::Late => Reason::MetricsUnreachable,
         Gap::Missing | Gap::Partial | Gap::NotACount | Gap::Inconsistent => Reason::MetricsMissing,

@@ -18,7 +18,7 @@ pub use self::{
     conclusion::{Conclusion, Move, Phase, Progress, conclude},
     evidence::{CheckEvidence, Watch, WatchKey},
     finding::{Finding, Reason, Verdict},
-    judge::{Data, judge},
+    judge::{Data, judge, reason_of},
     many::{AT_ONCE, are_many_worse},
     rules::{Assignment, Check, LiveRules, OnRegression, WhenUndecided},
 };

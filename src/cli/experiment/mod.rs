@@ -170,7 +170,7 @@ fn primary(spec: &ModelExperimentSpec) -> Option<&ExperimentMetric> {
 fn measured(metric: &ExperimentMetric) -> String {
     if let Some(predictions) = &metric.predictions {
         match &predictions.class {
-            Some(class) => format!("share of {class:?} among the predictions"),
+            Some(class) => format!("share of \"{class}\" among the predictions"),
             None => "mean of the predictions".to_owned(),
         }
     } else if let Some(slow) = &metric.slow {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
@@ -12,8 +12,11 @@ use super::{
 use crate::{
     api::{
         ModelExperiment, ModelExperimentSpec, ModelExperimentStatus,
-        model_experiment::{ArmStatus, ExperimentPhase, IntervalPoint, MetricRole, WithdrawnVersion},
-        std_duration,
+        condition::{ConditionType, condition},
+        model_experiment::{
+            ArmStatus, ExperimentPhase, IntervalPoint, MetricRole, VERDICT_TAG, WithdrawnVersion,
+        },
+        signed_duration,
     },
     cli::table::{Row, table},
 };
@@ -88,10 +91,12 @@ fn head(spec: &ModelExperimentSpec, status: &ModelExperimentStatus) -> Vec<Fact>
         };
         facts.push(("winner", format!("{winner}{set}")));
     }
-    let condition = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
-    facts.extend(condition("Ready").map(|it| ("ready", described(it))));
+    let condition = |type_| condition(&status.conditions, type_);
+    facts.extend(condition(ConditionType::Ready).map(|it| ("ready", described(it))));
     facts.extend(
-        condition("SplitAsPlanned").filter(|it| it.status != "True").map(|it| ("split", described(it))),
+        condition(ConditionType::SplitAsPlanned)
+            .filter(|it| it.status != "True")
+            .map(|it| ("split", described(it))),
     );
     facts
 }
@@ -103,10 +108,7 @@ fn described(condition: &Condition) -> String {
 /// When there can be verdicts.
 fn ends(spec: &ModelExperimentSpec, status: &ModelExperimentStatus) -> Option<String> {
     let began = status.started_at.filter(|_| status.phase == Some(ExperimentPhase::Collecting))?;
-    let after = |duration| {
-        let duration = SignedDuration::try_from(std_duration(duration)).ok()?;
-        began.checked_add(duration).ok().map(second)
-    };
+    let after = |duration| began.checked_add(signed_duration(duration)).ok().map(second);
     Some(format!(
         "not before {}, unless a guardrail fails; at the latest {}",
         after(spec.duration.at_least)?,
@@ -142,7 +144,7 @@ fn facts(arm: &ArmStatus, experiment: &str) -> Vec<Fact> {
         }
         facts.push(("message", result.message.clone()));
     }
-    facts.extend(arm.tagged.as_ref().map(|tag| ("tag", format!("laurel.experiment.{experiment}={tag}"))));
+    facts.extend(arm.tagged.as_ref().map(|tag| ("tag", format!("{VERDICT_TAG}{experiment}={tag}"))));
     facts
 }
 

@@ -2,16 +2,16 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ChallengerArm, ContestKey, ExperimentObserved, evidence, is_final};
+use super::{ChallengerArm, ContestKey, ExperimentObserved, rules::primary};
 use crate::{
     analysis::{
-        experiment::{ChallengerResult, ExperimentEvidence, Goal, Why, conclude},
+        experiment::{Conclusion, ExperimentEvidence, Outcome, Why, conclude},
         sequential::Interval,
         significant,
     },
     api::{
         condition::ReasonMessage,
-        model_experiment::{ArmStatus, ExperimentResult, IntervalPoint, WithdrawnVersion},
+        model_experiment::{ArmStatus, ExperimentResult, IntervalPoint, Verdict, WithdrawnVersion},
     },
 };
 
@@ -22,6 +22,23 @@ const POINTS: usize = 64;
 const APART: SignedDuration = SignedDuration::from_secs(15);
 
 impl ExperimentObserved {
+    /// Both versions that are compared now, with their shares; or why none are.
+    pub(super) fn contestants(
+        &self,
+        alias: &str,
+        challenger: &Result<ChallengerArm, ReasonMessage>,
+    ) -> Result<(ContestKey, [u32; 2]), ReasonMessage> {
+        let champion = self.champion.clone()?;
+        let challenger = challenger.clone()?;
+        let key = ContestKey {
+            champion: champion.version,
+            alias: alias.to_owned(),
+            challenger: challenger.version,
+            models: [champion.model_uri, challenger.model_uri],
+        };
+        Ok((key, [champion.weight, challenger.weight]))
+    }
+
     /// A challenger as it is known now.
     pub(super) fn arm(&self, alias: &str, challenger: &Result<ChallengerArm, ReasonMessage>) -> ArmStatus {
         let before = self.status.arms.iter().find(|arm| arm.alias == alias).cloned();
@@ -46,25 +63,70 @@ impl ExperimentObserved {
             .map(|view| view.evidence.clone())
             .or_else(|| evidence(&arm));
         let (Some(counted), Some(since)) = (known, arm.since) else { return arm };
-        if arm.result.as_ref().is_some_and(is_final) {
+        if is_final(&arm) {
             return arm;
         }
         let rules = self.rules(&self.status, since);
-        let conclusion = conclude(&counted, &rules, self.now.duration_since(since));
-        let Some(found) = conclusion.challengers.into_iter().next() else { return arm };
-        let is_news = arm.result.as_ref().is_none_or(|result| result.verdict != found.outcome.to_string());
+        let found = conclude(&counted, &rules, self.now.duration_since(since));
+        let is_news = !has_verdict(&arm, verdict(found.outcome));
         let point = found.difference.map(|difference| point(self.now, difference, found.samples));
         let history = with_point(arm.history, point, is_news, since);
         ArmStatus { result: Some(result(&found)), evidence: text(&counted), history, ..arm }
     }
+
+    /// The challenger that won; without one, the one that is nearest to it. Without any interval, the first.
+    pub(super) fn best<'a>(&self, arms: &'a [ArmStatus]) -> Option<&'a ArmStatus> {
+        let goal = primary(&self.spec.metrics).goal;
+        let wins = |arm: &ArmStatus| has_verdict(arm, Verdict::ChallengerWins);
+        let gain =
+            |arm: &ArmStatus| arm.history.last().map_or(f64::NEG_INFINITY, |last| goal.gain(last.estimate));
+        let known = arms.iter().rev().filter(|arm| arm.result.is_some());
+        known.max_by(|one, other| wins(one).cmp(&wins(other)).then(gain(one).total_cmp(&gain(other))))
+    }
+}
+
+/// Whether a challenger has this verdict.
+pub(super) fn has_verdict(arm: &ArmStatus, verdict: Verdict) -> bool {
+    arm.result.as_ref().is_some_and(|result| result.verdict == verdict)
+}
+
+/// Whether a challenger has a verdict that stays.
+pub(super) fn is_final(arm: &ArmStatus) -> bool {
+    arm.result.is_some() && !has_verdict(arm, Verdict::Collecting)
+}
+
+/// Whether this is why a challenger has its verdict, or none.
+pub(super) fn is_because_of(arm: &ArmStatus, why: Why) -> bool {
+    let why: &str = why.into();
+    arm.result.as_ref().is_some_and(|result| result.reason == why)
+}
+
+/// The time is over: nothing more will be known of it.
+pub(super) fn end(arm: &mut ArmStatus) {
+    if let Some(result) = arm.result.as_mut().filter(|result| result.verdict == Verdict::Collecting) {
+        result.verdict = Verdict::Undecided;
+    }
+}
+
+/// What was counted by the end of the last write of the status.
+pub(super) fn evidence(arm: &ArmStatus) -> Option<ExperimentEvidence> {
+    serde_json::from_str(arm.evidence.as_ref()?).ok()
 }
 
 /// The version of a challenger that a guardrail found worse.
 pub(super) fn withdrawn(arm: &ArmStatus) -> Option<WithdrawnVersion> {
-    let failed: &str = (&Why::GuardrailFailed).into();
-    let result = arm.result.as_ref().filter(|result| result.reason == failed)?;
+    let result = arm.result.as_ref().filter(|_| is_because_of(arm, Why::GuardrailFailed))?;
     let (alias, message) = (arm.alias.clone(), result.message.clone());
     Some(WithdrawnVersion { alias, version: arm.version?, message })
+}
+
+const fn verdict(outcome: Outcome) -> Verdict {
+    match outcome {
+        Outcome::Collecting => Verdict::Collecting,
+        Outcome::ChallengerWins => Verdict::ChallengerWins,
+        Outcome::ChampionWins => Verdict::ChampionWins,
+        Outcome::NoDifference => Verdict::NoDifference,
+    }
 }
 
 fn is_about(arm: &ArmStatus, key: &ContestKey) -> bool {
@@ -94,12 +156,12 @@ fn text(counted: &ExperimentEvidence) -> Option<String> {
     serde_json::to_string(counted).ok()
 }
 
-fn result(found: &ChallengerResult) -> ExperimentResult {
+fn result(found: &Conclusion) -> ExperimentResult {
     let number = |of: fn(&Interval) -> f64| found.difference.as_ref().map(|it| significant(of(it)));
     let interval =
         found.difference.map(|it| format!("{} to {}", significant(it.lower), significant(it.upper)));
     ExperimentResult {
-        verdict: found.outcome.to_string(),
+        verdict: verdict(found.outcome),
         reason: found.why.to_string(),
         estimate: number(|it| it.estimate),
         interval,
@@ -136,22 +198,10 @@ fn with_point(
         history.push(point);
     }
     if history.len() > POINTS {
-        let last = history.len() - 1;
-        let mut index = 0;
         // The newest one always stays.
-        history.retain(|_| {
-            index += 1;
-            (index - 1) % 2 == last % 2
-        });
+        let parity = (history.len() - 1) % 2;
+        let points = history.into_iter().enumerate().filter(|(index, _)| index % 2 == parity);
+        return points.map(|(_, point)| point).collect();
     }
     history
-}
-
-/// The challenger that won; without one, the one that is nearest to it. Without any interval, the first.
-pub(super) fn best(arms: &[ArmStatus], goal: Goal) -> Option<&ArmStatus> {
-    let wins = |arm: &ArmStatus| arm.result.as_ref().is_some_and(|it| it.verdict == super::CHALLENGER_WINS);
-    let gain =
-        |arm: &ArmStatus| arm.history.last().map_or(f64::NEG_INFINITY, |last| goal.gain(last.estimate));
-    let known = arms.iter().rev().filter(|arm| arm.result.is_some());
-    known.max_by(|one, other| wins(one).cmp(&wins(other)).then(gain(one).total_cmp(&gain(other))))
 }

@@ -10,6 +10,7 @@ use crate::{
         Tally,
         ledger::{ArmBatch, Batch},
     },
+    api::condition::Reason,
     status::{ExperimentApplied, experiment_events, next_experiment},
 };
 
@@ -86,7 +87,11 @@ impl World {
             match action {
                 ExperimentAction::SetTag { alias, version, value, .. } => {
                     let arm = self.observed.status.arms.iter().find(|arm| arm.alias == *alias).unwrap();
-                    assert_eq!(tag(arm), Some(value.as_str()), "a tag before its verdict was written");
+                    assert_eq!(
+                        arm.result.as_ref().unwrap().verdict.tag(),
+                        Some(value.as_str()),
+                        "a tag before its verdict was written"
+                    );
                     self.tags.push((alias.clone(), *version, value.clone()));
                 }
                 ExperimentAction::SetAlias { from, version } => {
@@ -122,8 +127,14 @@ impl World {
             self.passes(SignedDuration::from_mins(1));
             let contests = self.reconcile().contests;
             for contest in contests {
-                let arm =
-                    self.observed.challenger_names().position(|it| it == contest.key.alias).unwrap() + 1;
+                let arm = self
+                    .observed
+                    .spec
+                    .challengers
+                    .iter()
+                    .position(|it| it.alias_ref.name == contest.key.alias)
+                    .unwrap()
+                    + 1;
                 // By the minute, so that rounding loses nothing.
                 let share = |per_mille: u64, requests: u64| {
                     let minute = u64::try_from(self.observed.now.as_second() / 60).unwrap();
@@ -147,7 +158,7 @@ impl World {
                 let known = self.observed.counted.iter().find(|view| view.key == contest.key);
                 let known = known.map(|view| view.evidence.clone());
                 let mut evidence =
-                    known.or(contest.evidence).unwrap_or_else(|| ExperimentEvidence::new(1, &contest.rules));
+                    known.or(contest.evidence).unwrap_or_else(|| ExperimentEvidence::new(&contest.rules));
                 evidence.add(&batch, &contest.rules);
                 self.observed.counted.retain(|view| view.key != contest.key);
                 self.observed.counted.push(CountedView { key: contest.key, evidence, outage: None });
@@ -164,9 +175,9 @@ impl World {
         &self.observed.status.arms[index]
     }
 
-    fn verdict(&self, index: usize) -> (&str, &str) {
+    fn verdict(&self, index: usize) -> (Verdict, &str) {
         let result = self.arm(index).result.as_ref().unwrap();
-        (&result.verdict, &result.reason)
+        (result.verdict, &result.reason)
     }
 
     fn ready(&self) -> (&str, &str) {
@@ -181,10 +192,10 @@ fn a_challenger_wins_after_the_least_duration_and_its_version_is_tagged_and_prom
     world.settle();
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Collecting));
     world.minutes(59, &[500, 600], &[0, 0]);
-    assert_eq!(world.verdict(0), ("Collecting", "TooEarly"));
+    assert_eq!(world.verdict(0), (Verdict::Collecting, "TooEarly"));
     assert_eq!(world.tags, [], "nothing is said before");
     world.minutes(3, &[500, 600], &[0, 0]);
-    assert_eq!(world.verdict(0), ("ChallengerWins", "Significant"));
+    assert_eq!(world.verdict(0), (Verdict::ChallengerWins, "Significant"));
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Concluded));
     assert_eq!(world.observed.status.winner.as_deref(), Some("one"));
     assert_eq!(world.tags, [("one".to_owned(), version(5), "wins".to_owned())]);
@@ -206,7 +217,7 @@ fn a_challenger_wins_after_the_least_duration_and_its_version_is_tagged_and_prom
 fn a_crash_after_any_write_repeats_it_without_harm() {
     let mut world = World::new(&json!({ "onWinner": "SetAlias" }));
     world.minutes(60, &[500, 600], &[0, 0]);
-    assert_eq!(world.verdict(0), ("Collecting", "TooEarly"));
+    assert_eq!(world.verdict(0), (Verdict::Collecting, "TooEarly"));
     world.passes(SignedDuration::from_mins(1));
     let decision = decide(&world.observed);
     world.observed.status = next_experiment(&world.observed, &decision, &ExperimentApplied::default());
@@ -239,13 +250,13 @@ fn a_guardrail_acts_at_once_and_withdraws_its_challenger_only() {
     let two = json!([{ "aliasRef": { "name": "one" } }, { "aliasRef": { "name": "two" } }]);
     let mut world = World::new(&json!({ "challengers": two }));
     world.minutes(5, &[500, 500, 500], &[1, 300, 1]);
-    assert_eq!(world.verdict(0), ("ChampionWins", "GuardrailFailed"));
+    assert_eq!(world.verdict(0), (Verdict::ChampionWins, "GuardrailFailed"));
     let [withdrawn] = &world.observed.status.withdrawn[..] else { panic!("{:?}", world.observed.status) };
     assert_eq!((withdrawn.alias.as_str(), withdrawn.version), ("one", version(5)));
     assert!(withdrawn.message.contains("failures:"), "{}", withdrawn.message);
     assert_eq!(world.tags, [("one".to_owned(), version(5), "loses".to_owned())]);
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Collecting), "the other one goes on");
-    assert_eq!(world.verdict(1), ("Collecting", "TooEarly"));
+    assert_eq!(world.verdict(1), (Verdict::Collecting, "TooEarly"));
     assert!(world.events.contains(&"ChallengerWithdrawn".to_owned()));
     // Without a share it is no longer there to be compared.
     let gone = ReasonMessage::new(Reason::ChallengerUnavailable, "no share");
@@ -253,7 +264,7 @@ fn a_guardrail_acts_at_once_and_withdraws_its_challenger_only() {
     world.settle();
     assert_eq!(world.ready(), ("True", "Collecting"), "that one has its verdict");
     world.minutes(80, &[500, 500, 600], &[1, 1, 1]);
-    assert_eq!(world.verdict(1), ("ChallengerWins", "Significant"));
+    assert_eq!(world.verdict(1), (Verdict::ChallengerWins, "Significant"));
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Concluded));
     assert_eq!(world.observed.status.winner.as_deref(), Some("two"));
     assert_eq!(world.observed.status.withdrawn.len(), 1, "as long as the experiment is there");
@@ -276,12 +287,12 @@ fn a_version_that_was_withdrawn_stays_so_when_another_one_was_there_in_between()
 fn the_end_concludes_from_what_is_known_even_if_an_arm_is_away_at_that_moment() {
     let mut world = World::new(&json!({ "duration": { "atLeast": "1h", "atMost": "2h" } }));
     world.minutes(110, &[500, 500], &[0, 0]);
-    assert_eq!(world.verdict(0), ("Collecting", "TooWide"));
+    assert_eq!(world.verdict(0), (Verdict::Collecting, "TooWide"));
     let away = ReasonMessage::new(Reason::ChampionUnavailable, "it is changing its version");
     world.observed.champion = Err(away);
     world.observed.counted.clear();
     world.minutes(15, &[500, 500], &[0, 0]);
-    assert_eq!(world.verdict(0), ("NoDifference", "DurationReached"));
+    assert_eq!(world.verdict(0), (Verdict::NoDifference, "DurationReached"));
     assert_eq!(world.tags.len(), 1);
 }
 
@@ -289,7 +300,7 @@ fn the_end_concludes_from_what_is_known_even_if_an_arm_is_away_at_that_moment() 
 fn a_report_withdraws_nothing() {
     let mut world = World::new(&json!({ "onGuardrail": "Report" }));
     world.minutes(5, &[500, 500], &[1, 300]);
-    assert_eq!(world.verdict(0), ("ChampionWins", "GuardrailFailed"));
+    assert_eq!(world.verdict(0), (Verdict::ChampionWins, "GuardrailFailed"));
     assert_eq!(world.observed.status.withdrawn, []);
 }
 
@@ -299,12 +310,12 @@ fn equal_versions_end_within_the_margin_or_with_the_time() {
         { "name": "approved", "role": "Primary", "goal": "Maximize", "margin": 0.05, "predictions": { "class": "1" } },
     ] }));
     world.minutes(240, &[500, 500], &[0, 0]);
-    assert_eq!(world.verdict(0), ("NoDifference", "WithinMargin"));
+    assert_eq!(world.verdict(0), (Verdict::NoDifference, "WithinMargin"));
     assert_eq!(world.tags, [("one".to_owned(), version(5), "no_difference".to_owned())]);
 
     let mut world = World::new(&json!({ "duration": { "atLeast": "1h", "atMost": "2h" } }));
     world.minutes(121, &[500, 500], &[0, 0]);
-    assert_eq!(world.verdict(0), ("NoDifference", "DurationReached"));
+    assert_eq!(world.verdict(0), (Verdict::NoDifference, "DurationReached"));
 }
 
 #[test]
@@ -312,7 +323,7 @@ fn what_was_never_known_is_no_verdict_at_the_end() {
     let mut world = World::new(&json!({ "minSamples": 1_000_000, "onWinner": "SetAlias" }));
     world.minutes(24 * 60 + 1, &[500, 900], &[0, 0]);
     assert_eq!(world.observed.status.phase, Some(ExperimentPhase::Concluded));
-    assert_eq!(world.verdict(0), ("Undecided", "TooFewSamples"));
+    assert_eq!(world.verdict(0), (Verdict::Undecided, "TooFewSamples"));
     assert_eq!((world.tags.len(), world.alias), (0, Some(version(4))));
     let concluded = world.observed.status.conditions.iter().find(|it| it.type_ == "Concluded").unwrap();
     assert_eq!((concluded.status.as_str(), concluded.reason.as_str()), ("True", "Undecided"));
@@ -342,7 +353,7 @@ fn another_version_begins_anew_and_an_absence_does_not() {
     assert_eq!((world.arm(0).version, world.arm(0).result.clone()), (Some(version(7)), None));
     assert!(world.arm(0).since > since && world.events.contains(&"BegunAnew".to_owned()));
     world.minutes(59, &[500, 600], &[0, 0]);
-    assert_eq!(world.verdict(0), ("Collecting", "TooEarly"), "its own hour");
+    assert_eq!(world.verdict(0), (Verdict::Collecting, "TooEarly"), "its own hour");
 }
 
 /// A crash loses at most what was counted since the last write.
@@ -355,7 +366,7 @@ fn after_a_restart_counting_goes_on_from_the_status() {
     world.settle();
     assert_eq!(world.arm(0).result.clone().unwrap(), before);
     world.minutes(3, &[500, 600], &[0, 0]);
-    assert_eq!(world.verdict(0), ("ChallengerWins", "Significant"));
+    assert_eq!(world.verdict(0), (Verdict::ChallengerWins, "Significant"));
 }
 
 #[test]
@@ -364,7 +375,7 @@ fn wrong_shares_conclude_nothing_and_need_a_person() {
     // As many requests arrive as with 80 and 10 per cent.
     world.observed.challengers[0] = Ok(challenger_arm(5, 20));
     world.minutes(90, &[500, 700], &[0, 400]);
-    assert_eq!(world.verdict(0), ("Collecting", "SplitMismatch"));
+    assert_eq!(world.verdict(0), (Verdict::Collecting, "SplitMismatch"));
     assert_eq!((world.ready(), world.tags.len()), (("False", "SplitMismatch"), 0));
     assert_eq!(world.observed.status.withdrawn, []);
 }

@@ -26,7 +26,7 @@ use self::input::Input;
 pub use self::input::{Evidence, EvidenceFacts, Measured, Metrics};
 use super::{Desired, Observed, RegistryView, Traffic};
 use crate::api::{
-    condition::{ConditionStatus, Reason, ReasonMessage, shortened},
+    condition::{ConditionStatus, ConditionType, Reason, ReasonMessage, condition, shortened},
     model_alias::{Drift, Outcome as HistoryOutcome, Rejection},
     names::Version,
     promotion::PromotionRule,
@@ -149,8 +149,7 @@ fn is_in_history(observed: &Observed, version: Version) -> bool {
 
 /// The condition from when the version was admitted is kept.
 fn served_before(observed: &Observed, version: Version) -> GatesReport {
-    let type_: &str = crate::api::condition::ConditionType::GatesPassed.into();
-    let known = observed.status.conditions.iter().find(|condition| condition.type_ == type_);
+    let known = condition(&observed.status.conditions, ConditionType::GatesPassed);
     let is_reported =
         known.is_some_and(|known| known.status == "True") && observed.status.target_version == Some(version);
     if is_reported {

@@ -7,12 +7,9 @@ use serde_json::Value;
 
 use super::Affected;
 use crate::{
-    api::{ModelExperiment, model_alias::AliasKey, names::Version},
+    api::{ModelExperiment, model_alias::AliasKey, model_experiment::ExperimentKey, names::Version},
     cluster::{Guarded, Unreadable},
 };
-
-/// The namespace and the name of a ModelExperiment.
-pub type ExperimentKey = (String, String);
 
 /// What one says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::{
     api::{
         ClusterModelRegistry, ModelAlias, ModelAliasSpec, ModelRegistry, ModelRegistrySpec, RegisteredModel,
         RegistryKind, RegistryReference, RegistryStatus,
-        condition::ConditionType,
+        condition::{ConditionType, condition},
         model_alias::AliasKey,
         names::{AliasName, ModelName},
     },
@@ -209,8 +209,7 @@ impl Revision {
     fn of(object: &Guarded<RegisteredModel>) -> Self {
         let metadata = object.meta();
         let status = object.0.as_ref().ok().and_then(|model| model.status.as_ref());
-        let type_: &str = ConditionType::Ready.into();
-        let ready = status.and_then(|status| status.conditions.iter().find(|it| it.type_ == type_));
+        let ready = status.and_then(|status| condition(&status.conditions, ConditionType::Ready));
         Self {
             generation: metadata.generation,
             is_ending: metadata.deletion_timestamp.is_some(),

@@ -27,6 +27,7 @@ use crate::{
     api::{
         ModelAlias, ModelExperiment, RegisteredModel,
         model_alias::AliasKey,
+        model_experiment::ExperimentKey,
         names::{AliasName, ModelName, Version},
     },
     cluster::Guarded,
@@ -41,7 +42,6 @@ mod relist;
 #[cfg(test)]
 mod tests;
 
-pub use experiments::ExperimentKey;
 pub use facts::{Age, Describes, ModelKey, Place};
 pub use graph::Affected;
 

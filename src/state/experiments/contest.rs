@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     analysis::{
-        experiment::{ChallengerResult, ExperimentEvidence, conclude},
+        experiment::{Conclusion, ExperimentEvidence, conclude},
         ledger::{Arm, Folded, Ledger, LedgerSettings, Round},
     },
     api::names::Version,
@@ -32,7 +32,7 @@ pub(super) struct Counting {
     ledger: Ledger,
     evidence: ExperimentEvidence,
     /// What was said of it last, and when.
-    last: Option<(CountedView, ChallengerResult, Timestamp)>,
+    last: Option<(CountedView, Conclusion, Timestamp)>,
 }
 
 impl Counting {
@@ -46,7 +46,7 @@ impl Counting {
             LedgerSettings { values: named(true), ..LedgerSettings::new(arms.to_vec(), named(false)) };
         let evidence = contest.evidence.clone();
         Self {
-            evidence: evidence.unwrap_or_else(|| ExperimentEvidence::new(1, &contest.rules)),
+            evidence: evidence.unwrap_or_else(|| ExperimentEvidence::new(&contest.rules)),
             contest: contest.clone(),
             ledger: Ledger::new(settings, now),
             arms,
@@ -99,8 +99,8 @@ impl Counting {
         }
     }
 
-    fn found(&self, now: Timestamp) -> ChallengerResult {
+    fn found(&self, now: Timestamp) -> Conclusion {
         let running = now.duration_since(self.contest.since);
-        conclude(&self.evidence, &self.contest.rules, running).challengers.remove(0)
+        conclude(&self.evidence, &self.contest.rules, running)
     }
 }

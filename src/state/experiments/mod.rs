@@ -17,7 +17,7 @@ use super::{
     counted::{Source, Wanted},
 };
 use crate::{
-    api::model_alias::AliasKey,
+    api::{model_alias::AliasKey, model_experiment::ExperimentKey},
     cluster::Requeue,
     decide::experiment::{Contest, CountedView},
 };
@@ -26,9 +26,6 @@ mod contest;
 mod run;
 #[cfg(test)]
 mod tests;
-
-/// The namespace and the name of a ModelExperiment.
-pub type ExperimentKey = (String, String);
 
 /// The experiments that are counted. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -85,10 +82,6 @@ impl Experiments {
 
     /// Counts these contests from now on, and no others. What was counted of the same versions is kept.
     pub fn follow(&self, request: Request) {
-        if request.contests.is_empty() {
-            self.forget(&request.uid);
-            return;
-        }
         let mut watched = self.0.lock();
         // A task that is over was a defect: another one goes on.
         let is_running = |known: &&mut Watched| !known.task.is_finished();

@@ -18,7 +18,7 @@ use crate::{
         ledger::{Folded, Ledger, LedgerSettings, Round},
         live::{Conclusion, Data, LiveRules, Verdict, Watch, conclude, judge},
     },
-    api::std_duration,
+    api::signed_duration,
     decide::{LiveView, LiveWatch},
     state::PodAccess,
 };
@@ -97,8 +97,7 @@ impl Judged {
         let rules = watch.rules();
         let arms = watch.versions().map(LiveWatch::arm);
         let checks = watch.rule.checks.iter().map(|check| check.name.clone()).collect();
-        let warm_up =
-            SignedDuration::try_from(std_duration(watch.rule.warm_up)).unwrap_or(SignedDuration::MAX);
+        let warm_up = signed_duration(watch.rule.warm_up);
         let settings = LedgerSettings { warm_up, ..LedgerSettings::new(arms.collect(), checks) };
         Self {
             ledger: Ledger::new(settings, now),

@@ -36,7 +36,7 @@ fn row(experiment: &Experiment, options: Options) -> String {
     let runs: Vec<(i64, Outcome)> = (0..options.runs)
         .map(|run| {
             let (hours, conclusion) = experiment.run(&mut Random::new(options.seed, run));
-            (hours, conclusion.challengers[0].outcome)
+            (hours, conclusion.outcome)
         })
         .collect();
     let count = |outcome| {

@@ -61,10 +61,10 @@ impl Case {
             ArmBatch { requests: answered as u64, tallies, ..ArmBatch::default() }
         };
         let arms = vec![arm(0), arm(1)];
-        let mut evidence = ExperimentEvidence::new(1, &rules);
+        let mut evidence = ExperimentEvidence::new(&rules);
         let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + SignedDuration::from_mins(1));
         evidence.add(&Batch { from, to, weights, arms }, &rules);
-        conclude(&evidence, &rules, rules.at_least).challengers[0].outcome
+        conclude(&evidence, &rules, rules.at_least).outcome
     }
 
     /// How many requests, of both together, show what there is.
@@ -143,8 +143,8 @@ fn what_the_page_says_about_margins_and_guardrails_is_so() {
 }
 
 fn point(began: Timestamp, hour: i64, seen: &Conclusion) -> Option<IntervalPoint> {
-    let Interval { estimate, lower, upper, .. } = seen.challengers[0].difference?;
-    let samples = seen.challengers[0].samples.iter().sum::<u64>();
+    let Interval { estimate, lower, upper, .. } = seen.difference?;
+    let samples = seen.samples.iter().sum::<u64>();
     let at = began + SignedDuration::from_hours(hour);
     Some(IntervalPoint { at, estimate, lower, upper, samples: i64::try_from(samples).expect("small") })
 }
@@ -169,7 +169,7 @@ fn simulated() -> ModelExperiment {
         }
     });
     history.extend(point(began, hours, &conclusion).filter(|_| hours % every > 0));
-    let result = &conclusion.challengers[0];
+    let result = &conclusion;
     let difference = result.difference.expect("it has concluded");
     let status = json!({
         "phase": "Concluded",

@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     super::analysis::{
         Tally,
-        experiment::{Conclusion, ExperimentEvidence, ExperimentRules, Goal, Kind, Metric, conclude},
+        experiment::{
+            Conclusion, ExperimentEvidence, ExperimentRules, Goal, Kind, Metric, Outcome, conclude,
+        },
         ledger::{ArmBatch, Batch},
         live::Assignment,
         moments::Moments,
@@ -59,14 +61,15 @@ impl Experiment {
     /// As [`Self::run`], and reports what each look saw.
     pub fn run_with(&self, random: &mut Random, mut look: impl FnMut(i64, &Conclusion)) -> (i64, Conclusion) {
         let rules = self.rules();
-        let mut evidence = ExperimentEvidence::new(1, &rules);
+        let mut evidence = ExperimentEvidence::new(&rules);
         let mut hour = 0;
         loop {
             evidence.add(&self.hour(hour, random), &rules);
             hour += 1;
             let conclusion = conclude(&evidence, &rules, SignedDuration::from_hours(hour));
             look(hour, &conclusion);
-            if conclusion.is_concluded {
+            let is_over = hour >= 24 * self.days || conclusion.outcome != Outcome::Collecting;
+            if is_over {
                 return (hour, conclusion);
             }
         }
