@@ -224,10 +224,11 @@ fn main_alias(observed: &Observed, alias_target: AliasTarget, version: Version) 
 }
 
 /// Whether the alias was put back so often, and so lately, that somebody else must be keeping it elsewhere.
-/// It stays so until the alias agrees, the desired version changes or a retry is requested.
+/// It stays so until the alias agrees, the desired version changes or a retry is requested. While the last
+/// attempt runs, it may still be the one that lasts.
 fn is_contested(observed: &Observed) -> bool {
     let put_back = &observed.status.put_back_at;
-    put_back.len() >= PUT_BACK_MAX && !observed.retry_is_asked()
+    put_back.len() >= PUT_BACK_MAX && !observed.registry.is_writing && !observed.retry_is_asked()
 }
 
 /// When the contention over the alias is forgotten.

@@ -59,6 +59,9 @@ pub struct RegistryView {
     /// The same for the previous alias.
     #[serde(default)]
     pub previous_written: Option<Version>,
+    /// Whether we are writing one of the aliases: what it names will be known when that ends.
+    #[serde(default)]
+    pub is_writing: bool,
 }
 
 /// What is known of an alias that is not desired any more.

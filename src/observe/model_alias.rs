@@ -196,6 +196,7 @@ fn registry_view(
         drift: BTreeMap::new(),
         written: sources.alias_writes.last_written(&subject.uid, AliasRole::Main),
         previous_written: sources.alias_writes.last_written(&subject.uid, AliasRole::Previous),
+        is_writing: sources.alias_writes.is_running(&subject.uid),
     }
 }
 

@@ -73,6 +73,7 @@ stories! {
     fn promise_3_an_operator_that_has_not_read_the_registry_yet_does_not_move_traffic_back();
     fn promise_3_an_operator_that_has_not_read_the_registry_yet_abandons_no_rollout();
     fn promise_3_nothing_changes_while_the_registry_is_unreachable();
+    fn promise_4_an_alias_is_contested_only_after_the_last_attempt_ended();
     fn promise_4_an_alias_moved_by_hand_is_put_back();
     fn promise_4_a_restarted_operator_recognizes_its_own_alias_write();
     fn promise_4_ready_waits_until_the_alias_is_known_to_name_the_serving_version();

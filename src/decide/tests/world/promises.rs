@@ -343,6 +343,9 @@ impl World {
             self.promise(condition.last_transition_time == due, |_| {
                 format!("{} holds since {:?}", condition.type_, due)
             });
+            let gave_up = condition.reason == Reason::Contested.to_string();
+            let is_writing = self.registry.is_writing(AliasRole::Main);
+            self.promise(!gave_up || !is_writing, |_| "who writes the alias has not given up".into());
         }
     }
 

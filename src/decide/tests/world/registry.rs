@@ -127,6 +127,7 @@ impl Registry {
             versions: wanted.into_iter().map(|version| (version, text(version))).collect(),
             written: self.written.get(&true).copied(),
             previous_written: self.written.get(&false).copied(),
+            is_writing: self.writes.iter().any(|write| write.is_heard),
             ..RegistryView::default()
         }
     }
