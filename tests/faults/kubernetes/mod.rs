@@ -49,7 +49,7 @@ use crate::{
 pub(crate) const LASTING: Duration = Duration::from_secs(9);
 
 /// Time limit for anything that a fault does not delay: many cases run at the same time, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = crate::fixture::PATIENCE;
 
 /// Time limit for recovery after a fault, on a busy machine.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);

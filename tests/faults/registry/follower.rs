@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    ROOM, RunningCase, alias_writes, case, cluster, described,
+    RunningCase, alias_writes, case, cluster, described,
     reports::{Reports, condition_is, synced},
     until_recorded, untouched,
 };
@@ -26,7 +26,6 @@ const FOLLOW: &str = "follow: {registry: {}}";
 
 /// Applies a ModelAlias that follows the alias, which names version 1.
 async fn following(fixture: &Fixture, spec: &str, count: usize) -> Result<Reports> {
-    let _room = ROOM.acquire().await?;
     let reported = described(fixture, count).await?;
     fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
     fixture.get(spec).await?;

@@ -49,20 +49,23 @@ use crate::{
     wire::{Exchange, Server},
 };
 
-/// Maximum number of fixtures set up at a time, over all tests. After that, a case mostly waits.
-static ROOM: Semaphore = Semaphore::const_new(4);
+/// Maximum number of cases at a time, over all tests. They share one MLflow server, and each has an operator that
+/// polls it: with more of them it would answer nobody in time.
+static ROOM: Semaphore = Semaphore::const_new(16);
 
 /// A running case.
 type RunningCase = LocalBoxFuture<'static, Result<()>>;
 
 /// One of several concurrent cases, each with its own running operator.
 fn case(name: &'static str, story: impl AsyncFnOnce(&Fixture) -> Result<()> + 'static) -> RunningCase {
-    let result = run_case(name, async |fixture| {
-        let room = ROOM.acquire().await?;
-        fixture.operator.start().await?;
-        drop(room);
-        story(fixture).await
-    });
+    let result = async move {
+        let _room = ROOM.acquire().await?;
+        run_case(name, async |fixture| {
+            fixture.operator.start().await?;
+            story(fixture).await
+        })
+        .await
+    };
     result.boxed_local()
 }
 
@@ -99,7 +102,6 @@ fn promise_9_deletions_do_not_wait_for_the_registry_or_depend_on_other_clocks() 
 /// Sets up a model with `count` versions, whose version 1 is served by the ModelAlias `champion`, with the
 /// ModelRegistry `mlflow`, whose URL is the proxy's.
 async fn serving(fixture: &Fixture, count: usize) -> Result<Reports> {
-    let _room = ROOM.acquire().await?;
     let reported = described(fixture, count).await?;
     fixture.get("version: '1'").await?;
     fixture.until_named("champion", Some("1")).await?;

@@ -28,7 +28,7 @@ use crate::support::{
 };
 
 /// Simulated pods are ready at once, and the registry is polled every 5 seconds; the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The default spec, which tests override.
 const CHAMPION: &str = "
