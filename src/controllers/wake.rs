@@ -123,9 +123,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{ModelAlias, ModelRegistry, RegisteredModel},
+        api::{ModelAlias, ModelExperiment, ModelRegistry, RegisteredModel},
         cluster::{Guarded, RequeueStreams},
-        controllers::{Leadership, context::Writers, model_alias, model_registry, registered_model},
+        controllers::{
+            Leadership, context::Writers, leadership::begin_to_act, model_alias, model_registry,
+            registered_model,
+        },
         fence::Fence,
         options::RunOptions,
     };
@@ -209,6 +212,30 @@ mod tests {
             let alias = self.streams.aliases.next().await.unwrap().name;
             (alias, self.streams.models.next().await.unwrap().name)
         }
+    }
+
+    /// What was asked for before this process acts was not done, also by a standby that takes over.
+    #[tokio::test]
+    async fn every_object_is_woken_when_this_process_begins_to_act() {
+        let mut fixture = Fixture::new();
+        fixture.add("fraud", true);
+        let experiment = event::<ModelExperiment>(json!({
+            "metadata": metadata("q4"),
+            "spec": {
+                "championRef": { "name": "fraud" }, "challengers": [{ "aliasRef": { "name": "other" } }],
+                "metrics": [{ "name": "failures", "role": "Primary", "failures": {} }],
+            },
+        }));
+        fixture.writers.experiments.apply_watcher_event(&experiment);
+        fixture.drain().await;
+        fixture.context.readiness.read("everything");
+        begin_to_act(fixture.context.clone()).await;
+        let Fixture { streams, .. } = &mut fixture;
+        assert_eq!(streams.aliases.next().await.unwrap().name, "fraud");
+        assert_eq!(streams.models.next().await.unwrap().name, "fraud");
+        assert_eq!(streams.registries.next().await.unwrap().name, "mlflow");
+        let experiment = streams.experiments.try_recv().expect("the experiment is woken");
+        assert_eq!(experiment.name, "q4");
     }
 
     fn key() -> RegistryKey {

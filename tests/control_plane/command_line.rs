@@ -1,15 +1,19 @@
-//! The commands that read the registry, run as by a person or a CI job: check, compare, best.
+//! The commands that read the registry or the cluster, run as by a person or a CI job: check, compare, best,
+//! experiment.
 
 use std::{fs, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
-use laurel::api::ModelAlias;
+use laurel::api::{ModelAlias, ModelExperiment};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
     fixture::{Fixture, PATIENCE, run},
-    support::alias::{is_ready, version},
+    support::{
+        alias::{is_ready, version},
+        watch::Watch,
+    },
 };
 
 /// The output and the exit code of a command.
@@ -34,6 +38,9 @@ async fn laurel(fixture: &Fixture, arguments: &[&str]) -> Result<Ended> {
 async fn laurel_with(fixture: &Fixture, registry: &str, arguments: &[&str]) -> Result<Ended> {
     let mut command = Command::new(fixture.world.program());
     command.args(arguments).env("MLFLOW_TRACKING_URI", registry).stdin(Stdio::null());
+    if let Some(kubeconfig) = fixture.cluster.kubeconfig() {
+        command.env("KUBECONFIG", kubeconfig);
+    }
     let ended = command.output().await?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let code = ended.status.code().context("it was killed")?;
@@ -116,6 +123,39 @@ fn a_check_and_the_operator_agree_on_rules_and_versions() {
                 .is_some_and(|it| it.status == "False" && it.message.contains("metric auc at least 0.9: NaN"))
         };
         fixture.champion.until("GatesFailed", PATIENCE * 2, reported).await.map(drop)
+    });
+}
+
+#[test]
+fn an_experiment_is_shown_and_what_is_missing_is_named() {
+    run("cli-experiment", async |fixture| {
+        let namespace = fixture.namespace.as_str();
+        let shown = async |name: &str, more: &[&str]| {
+            laurel(fixture, &[&["experiment", name, "-n", namespace], more].concat()).await
+        };
+        let none = shown("q4", &[]).await?;
+        ensure!(none.code == 2 && none.err.contains("has none; name another one with -n"), "{none:?}");
+        let experiment = json!({
+            "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelExperiment", "metadata": { "name": "q4" },
+            "spec": {
+                "championRef": { "name": "champion" }, "challengers": [{ "aliasRef": { "name": "other" } }],
+                "metrics": [{ "name": "failures", "role": "Primary", "failures": {} }],
+            },
+        });
+        fixture.apply(&experiment.to_string()).await?;
+        let watch = Watch::of(fixture.api(), "q4");
+        let is_seen = |experiment: &ModelExperiment| experiment.status.is_some();
+        watch.until("a status of the experiment", PATIENCE, |seen| is_seen(&seen.object)).await?;
+        let text = shown("q4", &[]).await?;
+        ensure!(text.code == 0 && text.out.contains("there is no ModelAlias champion"), "{text:?}");
+        let picture = fixture.world.folder(namespace)?.join("q4.svg");
+        let picture = picture.to_str().context("a path")?;
+        let json = shown("q4", &["-o", "json", "--svg", picture]).await?;
+        ensure!(json.json()?["status"]["phase"] == "Pending", "{json:?}");
+        ensure!(fs::read_to_string(picture)?.starts_with("<svg"), "it is no picture");
+        let other = shown("q5", &[]).await?;
+        ensure!(other.code == 2 && other.err.contains("has q4"), "{other:?}");
+        Ok(())
     });
 }
 

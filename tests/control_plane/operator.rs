@@ -8,17 +8,14 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::api::DeleteParams;
-use laurel::api::{ModelAlias, ModelExperiment};
+use laurel::api::ModelAlias;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     fixture::{PATIENCE, run},
     simulated::look::{revisions, selected, settled, until_sizes},
-    support::{
-        alias::{is_ready, status},
-        watch::Watch,
-    },
+    support::alias::{is_ready, status},
 };
 
 #[test]
@@ -44,19 +41,7 @@ fn promises_7_and_8_a_new_operator_writes_only_where_something_changed() {
         fixture.api::<Service>().delete("champion", &DeleteParams::default()).await?;
         fixture.edit::<Deployment>("champion-v2", json!({ "spec": { "replicas": 1 } })).await?;
         fixture.world.mlflow.delete_alias(&fixture.model, "champion").await?;
-        let experiment = json!({
-            "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelExperiment", "metadata": { "name": "experiment" },
-            "spec": {
-                "championRef": { "name": "champion" },
-                "challengers": [{ "aliasRef": { "name": "other" } }],
-                "metrics": [{ "name": "failures", "role": "Primary", "failures": {} }],
-            },
-        });
-        fixture.apply(&experiment.to_string()).await?;
         fixture.world.start_operator().await?;
-        let is_seen = |experiment: &ModelExperiment| experiment.status.is_some();
-        let experiment = Watch::of(fixture.api(), "experiment");
-        experiment.until("a status of the experiment", PATIENCE, |seen| is_seen(&seen.object)).await?;
         fixture.audit.service_since(away, "the Service again", |_| true).await?;
         until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
         fixture.until_named("champion", Some("2")).await?;

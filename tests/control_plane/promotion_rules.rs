@@ -100,6 +100,39 @@ fn a_version_is_approved_by_a_tag_and_a_description_in_mlflow() {
 }
 
 #[test]
+fn a_version_whose_inputs_drifted_is_reported_by_the_tags_of_a_job() {
+    run("gate-drift", async |fixture| {
+        let mlflow = &fixture.world.mlflow;
+        ruled(fixture, "live: {checks: [{name: failures, failures: {}}], drift: {maxShare: 0.3}}").await?;
+        mlflow.register(&fixture.model).await?;
+        mlflow.register(&fixture.model).await?;
+        let now = jiff::Timestamp::now().to_string();
+        for (key, value) in [("share", "0.5"), ("rows", "5231"), ("columns", "amount,country"), ("at", &now)]
+        {
+            mlflow.set_version_tag((&fixture.model, "1"), &format!("laurel.drift.{key}"), value).await?;
+        }
+        let asked = Instant::now();
+        fixture.get("version: '1'").await?;
+        let reported = |reason: &'static str, words: &'static str| {
+            move |malias: &ModelAlias| {
+                condition(malias, ConditionType::InputsAsTrained)
+                    .is_some_and(|it| it.reason == reason && it.message.contains(words))
+            }
+        };
+        let drifted = reported("InputsDrifted", "in 5231 rows");
+        fixture.champion.until_since(asked, "InputsDrifted", PATIENCE, drifted).await?;
+        fixture.reported(Reason::InputsDrifted).await?;
+        // Nobody has compared the inputs of the next one.
+        let asked = Instant::now();
+        fixture.get("version: '2'").await?;
+        let unknown = reported("DriftUnknown", "version 2: its inputs have not been compared");
+        fixture.champion.until_since(asked, "DriftUnknown", PATIENCE, unknown).await?;
+        ensure!(selected(fixture).await? == "2", "it holds nothing back");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_version_must_improve_on_the_champion_and_be_challenger() {
     run("gate-improves", async |fixture| {
         let mlflow = &fixture.world.mlflow;

@@ -13,7 +13,7 @@ use generate::Generator;
 #[path = "../../fuzz/targets/schema/generate.rs"]
 pub(crate) mod generate;
 
-pub(crate) const KINDS: [&str; 3] = ["ModelAlias", "RegisteredModel", "ModelRegistry"];
+pub(crate) const KINDS: [&str; 4] = ["ModelAlias", "RegisteredModel", "ModelRegistry", "ModelExperiment"];
 
 /// The seed of a run's objects: `PROPTEST_RNG_SEED`, or a random one.
 pub(crate) fn seed() -> u64 {
@@ -80,6 +80,11 @@ fn schema(kind: &str) -> Result<Value> {
                 "http://u:p@127.0.0.1", "", "127.0.0.1", "http://", "http://xn--/", 7,
             ] });
         }
+        "ModelExperiment" => {
+            let name = json!({ "enum": ["champion", "hostile-1", "hostile-2", "nobody", "cham pion"] });
+            fields["championRef"]["properties"]["name"] = name.clone();
+            fields["challengers"]["items"]["properties"]["aliasRef"]["properties"]["name"] = name;
+        }
         // Deleting a model from a missing registry would wait, which another test covers.
         _ => fields["deletionPolicy"] = json!({ "enum": ["Retain", "Retain", "Retain", "retain", 7] }),
     }
@@ -103,7 +108,7 @@ pub(crate) fn object(seed: u64, index: usize, schemas: &BTreeMap<&str, Value>) -
     let bytes = bytes(seed, index);
     let mut bytes = Unstructured::new(&bytes);
     let mut generator = Generator::new(&mut bytes);
-    let kind = KINDS[[0, 0, 0, 1, 2][generator.below(5)]];
+    let kind = KINDS[[0, 0, 0, 1, 2, 3][generator.below(6)]];
     let name = if generator.chance(24) { generator.text() } else { format!("hostile-{index}") };
     let mut spec = generator.value(&schemas[kind]);
     if let (Some(spec), "ModelAlias", false) = (spec.as_object_mut(), kind, generator.chance(24)) {
