@@ -124,6 +124,10 @@ pub struct RegisteredModelStatus {
     /// The version that each alias names in the registry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<String, Version>,
+    /// Whether the model has had versions or aliases since it was created. If it disappears, Laurel creates no
+    /// empty one in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub had_content: bool,
     /// The keys of the tags that Laurel set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owned_tags: Vec<String>,

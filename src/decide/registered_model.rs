@@ -278,13 +278,13 @@ fn was_there(observed: &ModelObserved) -> bool {
     })
 }
 
-/// Whether this registry had versions or aliases of the model. An empty model in its place would be taken for
-/// it.
+/// Whether this registry has ever had versions or aliases of the model. An empty model in its place would be
+/// taken for it. Not only those of the last status count: a read during a deletion shows an empty model.
 fn has_lost_content(observed: &ModelObserved) -> bool {
     observed.previous.as_ref().is_some_and(|previous| {
         previous.model_name == observed.desired.name
             && !is_elsewhere(observed)
-            && (!previous.versions.is_empty() || !previous.aliases.is_empty())
+            && (previous.had_content || !previous.versions.is_empty() || !previous.aliases.is_empty())
     })
 }
 

@@ -317,7 +317,9 @@ fn a_lost_model_gets_no_empty_twin_until_somebody_asks_for_it() {
         })).unwrap()],
         ..known.clone()
     };
-    assert!(creates(with(empty, None)), "nothing is lost with an empty model");
+    assert!(creates(with(empty.clone(), None)), "nothing is lost with an empty model");
+    let emptied = RegisteredModelStatus { had_content: true, ..empty };
+    assert!(!creates(with(emptied, None)), "a read during its deletion showed an empty one");
     let moved = RegisteredModelStatus { registry: Some(registry("http://old", "a")), ..known.clone() };
     let here = |place| ModelObserved { registry_object: Some(place), ..with(moved.clone(), None) };
     for elsewhere in [registry("http://new", "a"), registry("http://old", "b")] {

@@ -44,6 +44,8 @@ pub(super) enum Event {
     CreateElsewhere,
     /// Somebody sets an alias of the model.
     SetAlias,
+    /// Somebody deletes all aliases of the model, or a read in the middle of its deletion shows none.
+    DeleteAliases,
     /// Somebody deletes the model, or renames it.
     LoseModel,
     /// The object that describes the registry leads to another workspace, or back.
@@ -78,6 +80,7 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::EditTag),
         1 => Just(Event::CreateElsewhere),
         1 => Just(Event::SetAlias),
+        1 => Just(Event::DeleteAliases),
         1 => Just(Event::LoseModel),
         1 => Just(Event::Move),
         1 => Just(Event::Retry),
@@ -105,7 +108,7 @@ struct Place {
     foreign: BTreeMap<String, String>,
     /// A killed operator set tags that no status lists.
     has_lost_tags: bool,
-    /// Whether the status is about this place, and lists aliases.
+    /// Whether the status is about this place, and has listed aliases since the operator created the model.
     is_known: Option<bool>,
 }
 
@@ -193,6 +196,9 @@ impl World {
                 if let Some(aliases) = aliases {
                     aliases.insert("champion".to_owned(), Version::new(3).unwrap());
                 }
+            }
+            Event::DeleteAliases => {
+                self.place.model.iter_mut().for_each(|model| model.aliases.clear());
             }
             Event::LoseModel => self.lose_model(),
             Event::Move => self.move_place(),
@@ -332,7 +338,9 @@ impl World {
                 (None, ModelPresence::Unknown(_) | ModelPresence::Absent) => None,
             };
             if let Some(content) = content.filter(|_| observed.deleting_since.is_none()) {
-                self.place.is_known = Some(!content.aliases.is_empty());
+                let created = |action: &ModelAction| matches!(action, ModelAction::CreateModel { .. });
+                let has_known = self.place.is_known == Some(true) && !applied.done.iter().any(created);
+                self.place.is_known = Some(has_known || !content.aliases.is_empty());
                 self.elsewhere.leave();
             }
             let mut keys = self.place.model.iter().flat_map(|model| model.tags.keys());
