@@ -30,7 +30,7 @@ const PER_SECOND: u32 = 30;
 const SOON: Duration = Duration::from_mins(2);
 
 /// Until a version without errors is proven to be no worse.
-const PROVEN: Duration = Duration::from_mins(3);
+const PROVEN: Duration = Duration::from_mins(5);
 
 fn desired(version: &str) -> Value {
     json!({
@@ -46,10 +46,15 @@ fn desired(version: &str) -> Value {
 
 /// The RegisteredModel with live rules that need little traffic.
 async fn rules(fixture: &Fixture) -> Result<()> {
+    rules_with(fixture, "250ms").await
+}
+
+/// The same; predictions that took longer than this are slow.
+async fn rules_with(fixture: &Fixture, slow: &str) -> Result<()> {
     let live = json!({ "warmUp": "2s", "minRequests": 50, "checks": [
         { "name": "failures", "failures": {}, "max": 0.2 },
         { "name": "missing", "missing": {}, "margin": 3 },
-        { "name": "slow", "slow": { "over": "250ms" }, "margin": 10 },
+        { "name": "slow", "slow": { "over": slow }, "margin": 10 },
     ] });
     let model = json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" },
         "spec": { "modelName": fixture.model, "registryRef": { "name": "mlflow" },
@@ -151,6 +156,8 @@ fn promise_3_missing_and_slow_predictions_go_back_and_a_shared_outage_or_no_data
         ensure!(report.lost() == 0, "requests were lost: {report}");
 
         // Both fail in the same way for a while: that says nothing about the new one.
+        // On a busy machine some of its predictions take longer than 250 ms, and none of the other's.
+        rules_with(fixture, "2500ms").await?;
         let load = load_of(fixture, &example, PER_SECOND).await?;
         let outage = load_of(fixture, &refused_request(fixture).await?, PER_SECOND / 10).await?;
         let asked = fixture.desired(desired(&good)).await?;
