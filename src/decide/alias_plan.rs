@@ -200,7 +200,7 @@ fn main_alias(observed: &Observed, alias_target: AliasTarget, version: Version) 
             AliasPlan::still(ConditionStatus::False, ReasonMessage::new(Reason::RegistryPending, message))
         }
         (Difference::Ours, _) => set(false, format!("the alias moves from {named} to version {version}")),
-        (Difference::Theirs, Drift::Correct) if is_contested(observed) => {
+        (Difference::Theirs, Drift::Correct) if is_contested(observed, AliasRole::Main) => {
             let message = format!(
                 "another writer keeps moving the alias to {named} while version {version} {serving_phrase}; Laurel put it back {PUT_BACK_MAX} times and has stopped: stop the other writer, then set the annotation \
                  {RETRY_ANNOTATION} to a new value, or set the alias to {version} yourself"
@@ -224,11 +224,11 @@ fn main_alias(observed: &Observed, alias_target: AliasTarget, version: Version) 
 }
 
 /// Whether the alias was put back so often, and so lately, that somebody else must be keeping it elsewhere.
-/// It stays so until the alias agrees, the desired version changes or a retry is requested. While the last
-/// attempt runs, it may still be the one that lasts.
-fn is_contested(observed: &Observed) -> bool {
-    let put_back = &observed.status.put_back_at;
-    put_back.len() >= PUT_BACK_MAX && !observed.registry.is_writing && !observed.retry_is_asked()
+/// It stays so until the alias agrees, the desired version changes or a retry is requested. While it is being
+/// written, that may still be the attempt that lasts.
+fn is_contested(observed: &Observed, role: AliasRole) -> bool {
+    let is_writing = observed.registry.writing.contains(&role);
+    observed.status.put_back_at.len() >= PUT_BACK_MAX && !is_writing && !observed.retry_is_asked()
 }
 
 /// When the contention over the alias is forgotten.
@@ -279,7 +279,7 @@ fn previous_alias(observed: &Observed, version: Version, plan: &mut AliasPlan) {
         return;
     }
     let corrects = registry.previous_written == Some(previous);
-    if corrects && is_contested(observed) {
+    if corrects && is_contested(observed, AliasRole::Previous) {
         let message = format!(
             "another writer keeps moving the alias in spec.previousAlias away from version {previous}; Laurel has stopped \
              putting it back: stop the other writer, then set the annotation {RETRY_ANNOTATION} to a new value"

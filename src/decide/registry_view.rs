@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{follow::Candidates, gates::Evidence};
+use super::{AliasRole, follow::Candidates, gates::Evidence};
 use crate::api::{
     condition::ReasonMessage,
     model_alias::Recorded,
@@ -59,9 +59,9 @@ pub struct RegistryView {
     /// The same for the previous alias.
     #[serde(default)]
     pub previous_written: Option<Version>,
-    /// Whether we are writing one of the aliases: what it names will be known when that ends.
+    /// The aliases that are being written: what they name will be known when that ends.
     #[serde(default)]
-    pub is_writing: bool,
+    pub writing: Vec<AliasRole>,
 }
 
 /// What is known of an alias that is not desired any more.

@@ -196,7 +196,7 @@ fn registry_view(
         drift: BTreeMap::new(),
         written: sources.alias_writes.last_written(&subject.uid, AliasRole::Main),
         previous_written: sources.alias_writes.last_written(&subject.uid, AliasRole::Previous),
-        is_writing: sources.alias_writes.is_running(&subject.uid),
+        writing: sources.alias_writes.running(&subject.uid),
     }
 }
 
@@ -214,7 +214,7 @@ fn former_alias(
         Claimant::Possible { by } => return Some(FormerAlias::MayBeClaimed { by }),
         Claimant::None => {}
     }
-    let is_known = !sources.alias_writes.is_running(&subject.uid);
+    let is_known = sources.alias_writes.running(&subject.uid).is_empty();
     is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))
 }
 

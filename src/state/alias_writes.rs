@@ -140,13 +140,13 @@ impl AliasWrites {
         self.lock().get(&(uid.to_owned(), role))?.written
     }
 
-    /// Whether a write for this ModelAlias is running.
+    /// The aliases of this ModelAlias that are being written.
     #[must_use]
-    pub fn is_running(&self, uid: &str) -> bool {
+    pub fn running(&self, uid: &str) -> Vec<AliasRole> {
         let states = self.lock();
-        [AliasRole::Main, AliasRole::Previous, AliasRole::Former]
-            .into_iter()
-            .any(|role| states.get(&(uid.to_owned(), role)).is_some_and(|state| state.running))
+        let is_running =
+            |role: &AliasRole| states.get(&(uid.to_owned(), *role)).is_some_and(|state| state.running);
+        [AliasRole::Main, AliasRole::Previous, AliasRole::Former].into_iter().filter(is_running).collect()
     }
 
     /// Forgets the writes of a ModelAlias that is gone.

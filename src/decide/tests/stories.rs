@@ -1,12 +1,14 @@
 //! Single stories that need to see decisions. Those that can be seen from outside are in `scenarios/`.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 
 use super::world::{Event, Fate, Reconcile, Registers, World, version};
 use crate::{
     api::{
-        condition::{ConditionStatus, Reason, ReasonMessage},
-        model_alias::{Cause, Drift, Outcome},
+        condition::{ConditionStatus, ConditionType, Reason, ReasonMessage, condition},
+        model_alias::{Cause, Drift, Outcome, PUT_BACK_MAX},
     },
     decide::{
         Action, AliasRole, Blocker, BlockerScope, Desired, FormerAlias, Lifecycle, Observed, OwnObject,
@@ -399,6 +401,22 @@ fn a_version_that_gets_traffic_without_a_smoke_test_is_reported() {
     let cause = decision.report.readiness.cause();
     assert_eq!(cause.reason, Reason::SmokeTestUnavailable);
     assert!(cause.message.contains("its input example is too large"), "{}", cause.message);
+}
+
+/// The last attempt for one of two aliases says nothing of the other one.
+#[test]
+fn a_contested_alias_is_not_put_back_once_more_while_the_other_one_is_written() {
+    let mut world = with_previous_alias();
+    Arc::make_mut(&mut world.status).put_back_at = vec![world.now; PUT_BACK_MAX];
+    world.registry.is_slow = true;
+    world.write_alias(AliasRole::Previous, Some(version(1)), Some(version(3)));
+    world.happen(&Event::Alias(Some(3)));
+    world.live(3);
+    assert!(world.registry.is_writing(AliasRole::Previous), "it is still being written");
+    let decision = world.reconcile(None);
+    assert_eq!(decision.actions, []);
+    let ready = condition(&world.status.conditions, ConditionType::Ready).unwrap();
+    assert_eq!((world.alias(AliasRole::Main), ready.reason.as_str()), (3, "Contested"));
 }
 
 #[test]

@@ -278,9 +278,12 @@ impl World {
                 serving.replicas = *replicas;
                 serving.size_is_open = false;
             }
-            Action::SetAlias { role, version, replaces, corrects: _ } => {
+            Action::SetAlias { role, version, replaces, corrects } => {
                 if self.registry.is_writing(*role) {
                     return false;
+                }
+                if *corrects {
+                    self.promise_of_contention(observed);
                 }
                 self.promise_of_alias(*role, *version, *replaces);
                 self.write_alias(*role, Some(*version), *replaces);
@@ -348,7 +351,12 @@ impl World {
     }
 
     /// Begins a write of an alias, which lands later.
-    fn write_alias(&mut self, role: AliasRole, version: Option<Version>, replaces: Option<Version>) {
+    pub(in crate::decide::tests) fn write_alias(
+        &mut self,
+        role: AliasRole,
+        version: Option<Version>,
+        replaces: Option<Version>,
+    ) {
         let moments = if self.registry.is_slow { 5 } else { 1 };
         self.registry.writes.push(Write {
             role,

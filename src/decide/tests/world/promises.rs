@@ -4,7 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{Fate, World};
 use crate::{
-    api::{condition::Reason, model_alias::Rejection, names::Version},
+    api::{
+        condition::{ConditionType, Reason},
+        model_alias::{PUT_BACK_MAX, Rejection},
+        names::Version,
+    },
     decide::{
         Action, AliasRole, BlockerScope, Decision, Desired, Follower, Lifecycle, Observed, OnUnavailable,
         SKIPPED_AFTER, SmokeReport, StrategyIntent, Traffic, Workload,
@@ -311,6 +315,12 @@ impl World {
         self.promise_of_what_the_gateway_reaches(version);
     }
 
+    /// When an alias begins to be put back: not once more than agreed, until somebody asks for it.
+    pub(super) fn promise_of_contention(&mut self, observed: &Observed) {
+        let is_allowed = self.status.put_back_at.len() < PUT_BACK_MAX || observed.retry_is_asked();
+        self.promise(is_allowed, |_| "a contested alias is not put back once more".into());
+    }
+
     /// When an alias write begins: the alias will name a version that serves.
     pub(super) fn promise_of_alias(&mut self, role: AliasRole, version: Version, replaces: Option<Version>) {
         let answers = self.registry.silence().is_none();
@@ -343,7 +353,8 @@ impl World {
             self.promise(condition.last_transition_time == due, |_| {
                 format!("{} holds since {:?}", condition.type_, due)
             });
-            let gave_up = condition.reason == Reason::Contested.to_string();
+            let gave_up = condition.type_ == ConditionType::RegistrySynced.to_string()
+                && condition.reason == Reason::Contested.to_string();
             let is_writing = self.registry.is_writing(AliasRole::Main);
             self.promise(!gave_up || !is_writing, |_| "who writes the alias has not given up".into());
         }

@@ -127,7 +127,7 @@ impl Registry {
             versions: wanted.into_iter().map(|version| (version, text(version))).collect(),
             written: self.written.get(&true).copied(),
             previous_written: self.written.get(&false).copied(),
-            is_writing: self.writes.iter().any(|write| write.is_heard),
+            writing: self.writes.iter().filter(|write| write.is_heard).map(|write| write.role).collect(),
             ..RegistryView::default()
         }
     }
@@ -154,7 +154,7 @@ impl Registry {
     }
 
     /// Whether the operator knows of a write of the alias that is running.
-    pub(super) fn is_writing(&self, role: AliasRole) -> bool {
+    pub(in crate::decide::tests) fn is_writing(&self, role: AliasRole) -> bool {
         self.writes.iter().any(|write| write.role == role && write.is_heard)
     }
 
