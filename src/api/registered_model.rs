@@ -140,6 +140,15 @@ pub struct RegisteredModelStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl RegisteredModelStatus {
+    /// Whether the model has had versions or aliases since it was created. A status of an earlier release only
+    /// lists those of its time.
+    #[must_use]
+    pub fn has_had_content(&self) -> bool {
+        self.had_content || !self.versions.is_empty() || !self.aliases.is_empty()
+    }
+}
+
 /// One version of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

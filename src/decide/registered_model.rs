@@ -269,8 +269,7 @@ fn was_there(observed: &ModelObserved) -> bool {
         let (ready, synced): (&str, &str) = (ConditionType::Ready.into(), Reason::ModelSynced.into());
         previous.model_name == observed.desired.name
             && !is_elsewhere(observed)
-            && (!previous.versions.is_empty()
-                || !previous.aliases.is_empty()
+            && (previous.has_had_content()
                 || previous
                     .conditions
                     .iter()
@@ -282,9 +281,7 @@ fn was_there(observed: &ModelObserved) -> bool {
 /// taken for it. Not only those of the last status count: a read during a deletion shows an empty model.
 fn has_lost_content(observed: &ModelObserved) -> bool {
     observed.previous.as_ref().is_some_and(|previous| {
-        previous.model_name == observed.desired.name
-            && !is_elsewhere(observed)
-            && (previous.had_content || !previous.versions.is_empty() || !previous.aliases.is_empty())
+        previous.model_name == observed.desired.name && !is_elsewhere(observed) && previous.has_had_content()
     })
 }
 

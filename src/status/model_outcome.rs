@@ -148,11 +148,11 @@ fn next(
         }
         None => before.versions.clone(),
     };
-    let had_content = before.had_content || !before.versions.is_empty() || !before.aliases.is_empty();
+    let had_content = before.has_had_content() && !created;
     RegisteredModelStatus {
         observed_generation: generation,
         registry: registry.or(before.registry),
-        had_content: (had_content && !created) || !versions.is_empty() || !aliases.is_empty(),
+        had_content: had_content || !versions.is_empty() || !aliases.is_empty(),
         model_name: observed.desired.name.clone(),
         latest_version: versions.first().map(|version| version.version),
         versions,

@@ -32,6 +32,8 @@ mod writes;
 
 pub(crate) use pods::fate;
 
+pub(crate) use crate::fixture::PATIENCE;
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -47,9 +49,6 @@ use crate::{
 
 /// Duration of a lasting fault: longer than any backoff.
 pub(crate) const LASTING: Duration = Duration::from_secs(9);
-
-/// Time limit for anything that a fault does not delay: many cases run at the same time, on a busy machine.
-pub(crate) const PATIENCE: Duration = crate::fixture::PATIENCE;
 
 /// Time limit for recovery after a fault, on a busy machine.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);

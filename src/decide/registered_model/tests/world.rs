@@ -44,10 +44,10 @@ pub(super) enum Event {
     CreateElsewhere,
     /// Somebody sets an alias of the model.
     SetAlias,
-    /// Somebody deletes all aliases of the model, or a read in the middle of its deletion shows none.
-    DeleteAliases,
     /// Somebody deletes the model, or renames it.
     LoseModel,
+    /// The same, and a poll in the middle shows the model without its aliases.
+    LoseModelInParts,
     /// The object that describes the registry leads to another workspace, or back.
     Move,
     /// Somebody asks to create a lost model anew.
@@ -79,9 +79,9 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => prop_oneof![Just("a"), Just("b")].prop_map(|value| Event::SetForeignTag { value }),
         1 => Just(Event::EditTag),
         1 => Just(Event::CreateElsewhere),
-        1 => Just(Event::SetAlias),
-        1 => Just(Event::DeleteAliases),
+        2 => Just(Event::SetAlias),
         1 => Just(Event::LoseModel),
+        2 => Just(Event::LoseModelInParts),
         1 => Just(Event::Move),
         1 => Just(Event::Retry),
         2 => any::<bool>().prop_map(|does| Event::Answers { does }),
@@ -197,10 +197,13 @@ impl World {
                     aliases.insert("champion".to_owned(), Version::new(3).unwrap());
                 }
             }
-            Event::DeleteAliases => {
-                self.place.model.iter_mut().for_each(|model| model.aliases.clear());
-            }
             Event::LoseModel => self.lose_model(),
+            Event::LoseModelInParts => {
+                self.place.model.iter_mut().for_each(|model| model.aliases.clear());
+                self.poll();
+                self.reconcile(None, None);
+                self.lose_model();
+            }
             Event::Move => self.move_place(),
             Event::Retry => {
                 self.retries += 1;
@@ -341,6 +344,10 @@ impl World {
                 let created = |action: &ModelAction| matches!(action, ModelAction::CreateModel { .. });
                 let has_known = self.place.is_known == Some(true) && !applied.done.iter().any(created);
                 self.place.is_known = Some(has_known || !content.aliases.is_empty());
+                // Whoever has set a described tag, it is managed from now on.
+                if applied.failure.is_none() {
+                    self.place.foreign.retain(|key, _| !self.desired.tags.contains_key(key));
+                }
                 self.elsewhere.leave();
             }
             let mut keys = self.place.model.iter().flat_map(|model| model.tags.keys());
